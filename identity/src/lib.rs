@@ -1,0 +1,24 @@
+//! Who a caller is, spelled once: the truth that the gateway and the sidecar backend share.
+//!
+//! Read in this order: [`session`] is the record behind a signed request, [`key`] every Redis key,
+//! [`sign`] the signature, [`token`] what is read in an OpenIM token, [`assertion`] how the gateway
+//! tells a sidecar who is calling, [`store`] where records come from and how they are cached.
+//!
+//! No HTTP server and no proxy: this crate knows bytes, keys and Redis.
+
+pub mod secret;
+pub mod time;
+
+pub mod user;
+
+pub mod session;
+
+pub mod key;
+
+pub mod sign;
+
+pub mod token;
+
+pub mod assertion;
+
+pub mod store;

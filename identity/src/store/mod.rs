@@ -1,0 +1,352 @@
+//! Where sessions, bans and tokens come from, and how they are cached.
+//!
+//! [`Store`] is the gateway's side: it reads. A cached answer costs no allocation and no round trip;
+//! Redis announces every change, so an entry is dropped within milliseconds of it. [`Writer`] is the
+//! side of the backend and of the command line. [`Memory`] stands in for Redis inside the process.
+//!
+//! What is promised: an answer is never a guess. If the store cannot be asked or cannot be trusted,
+//! the answer is [`Unavailable`]. If the link that announces changes dies without a word, a value that
+//! was changed since is served for at most the longer of 1.2 s and [`CacheConfig::stale_grace`].
+
+mod cache;
+mod commands;
+mod config;
+mod decode;
+mod flight;
+mod link;
+mod memory;
+mod source;
+mod stats;
+mod tracking;
+mod unavailable;
+mod user;
+mod writer;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tracing::error;
+
+pub use self::config::{BadRedisUrl, CacheConfig, RedisConfig};
+pub use self::memory::Memory;
+pub use self::stats::{Failures, Stats};
+pub use self::unavailable::{Fault, Refusal, Unavailable};
+pub use self::user::{Tokens, User};
+pub use self::writer::{Revocation, WriteError, Writer};
+
+use self::cache::{Caches, Known};
+use self::commands::Commands;
+use self::config::Target;
+use self::flight::{Accept, Flights};
+use self::link::Link;
+use self::source::{Redis, Source};
+use crate::key::Keys;
+use crate::session::{Session, SessionId};
+use crate::token::OpenimToken;
+use crate::user::UserId;
+
+/// How many reads of the store may be under way at once.
+const MAX_LOADS: usize = 4096;
+
+/// Whether changes reach us and misses can be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Both links to the store work.
+    Live,
+    /// One of them does not: cached callers go on for the grace, others may be turned away.
+    Down,
+}
+
+/// What became of a nonce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Nobody used it before.
+    Fresh,
+    /// It was used before.
+    Seen,
+}
+
+/// The gateway's view of the store: read, cached, and told of every change.
+pub struct Store {
+    caches: Arc<Caches>,
+    source: Source,
+    /// For [`Store::probe`]; `None` for the store inside the process.
+    target: Option<Target>,
+    loads: Semaphore,
+    sessions: Flights<SessionId, Option<Arc<Session>>>,
+    users: Flights<UserId, Arc<User>>,
+    admins: Flights<UserId, Option<Arc<OpenimToken>>>,
+    tracking: Option<JoinHandle<()>>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("health", &self.health()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if let Some(tracking) = &self.tracking {
+            tracking.abort();
+        }
+    }
+}
+
+impl Store {
+    /// Reads from Redis. Returns at once and connects in the background, until the store is dropped.
+    ///
+    /// # Errors
+    /// The URL is malformed or asks for TLS.
+    ///
+    /// # Panics
+    /// There is no tokio runtime to connect on.
+    pub fn redis(redis: RedisConfig, keys: Keys, cache: CacheConfig) -> Result<Arc<Self>, BadRedisUrl> {
+        let target = redis.into_target()?;
+        let link = Link::new(cache.stale_grace);
+        let caches = Arc::new(Caches::new(keys, cache, link));
+        let tracking = tokio::spawn(tracking::supervise(target.clone(), Arc::clone(&caches)));
+        let commands = Commands::spawn(target.clone());
+        let source = Source::Redis(Redis { commands, require_mark: target.require_mark });
+        Ok(Self::new(caches, source, Some(target), Some(tracking)))
+    }
+
+    /// Reads from a store inside the process.
+    pub fn memory(memory: Arc<Memory>, keys: Keys, cache: CacheConfig) -> Arc<Self> {
+        let caches = Arc::new(Caches::new(keys, cache, Link::embedded()));
+        memory.subscribe(&caches);
+        Self::new(caches, Source::Memory(memory), None, None)
+    }
+
+    fn new(
+        caches: Arc<Caches>,
+        source: Source,
+        target: Option<Target>,
+        tracking: Option<JoinHandle<()>>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            caches,
+            source,
+            target,
+            loads: Semaphore::new(MAX_LOADS),
+            sessions: Flights::new(),
+            users: Flights::new(),
+            admins: Flights::new(),
+            tracking,
+        })
+    }
+
+    /// Finds a session; `None` if the store can be trusted and has none of this name.
+    ///
+    /// # Errors
+    /// The store cannot be asked, cannot be trusted, or holds a record that cannot be used.
+    pub async fn session(&self, id: &SessionId) -> Result<Option<Arc<Session>>, Unavailable> {
+        match self.caches.session(id) {
+            Known::Present(session) => {
+                self.caches.count_hit(false);
+                Ok(Some(session))
+            }
+            Known::Absent => {
+                self.caches.count_hit(true);
+                Ok(None)
+            }
+            // Boxed so that a hit does not drag the state of a load along.
+            Known::Nothing => Box::pin(self.miss_session(id)).await,
+        }
+    }
+
+    /// Finds what is stored of a user: the ban and the tokens, of one moment.
+    ///
+    /// # Errors
+    /// The store cannot be asked, cannot be trusted, or holds something that cannot be used.
+    pub async fn user(&self, id: &UserId) -> Result<Arc<User>, Unavailable> {
+        match self.caches.user(id) {
+            Some(user) => {
+                self.caches.count_hit(matches!(user.tokens, Tokens::None));
+                Ok(user)
+            }
+            None => Box::pin(self.miss_user(id)).await,
+        }
+    }
+
+    /// Finds the token of an OpenIM admin.
+    ///
+    /// # Errors
+    /// The store cannot be asked, cannot be trusted, or holds something that cannot be used.
+    pub async fn admin_token(&self, id: &UserId) -> Result<Option<Arc<OpenimToken>>, Unavailable> {
+        match self.caches.admin_token(id) {
+            Known::Present(token) => {
+                self.caches.count_hit(false);
+                Ok(Some(token))
+            }
+            Known::Absent => {
+                self.caches.count_hit(true);
+                Ok(None)
+            }
+            Known::Nothing => Box::pin(self.miss_admin(id)).await,
+        }
+    }
+
+    /// Forgets what is cached of a user and reads it anew. Callers that come together share one read,
+    /// never one that began before they came.
+    ///
+    /// # Errors
+    /// As [`Store::user`].
+    pub async fn reread_user(&self, id: &UserId) -> Result<Arc<User>, Unavailable> {
+        self.caches.forget_user(id);
+        let deadline = self.source.deadline();
+        self.users.join(id, Accept::New, deadline, self.load_user(id, deadline)).await
+    }
+
+    /// Forgets the cached token of an OpenIM admin and reads it anew, as [`Store::reread_user`] does.
+    ///
+    /// # Errors
+    /// As [`Store::admin_token`].
+    pub async fn reread_admin_token(&self, id: &UserId) -> Result<Option<Arc<OpenimToken>>, Unavailable> {
+        self.caches.forget_admin(id);
+        let deadline = self.source.deadline();
+        self.admins.join(id, Accept::New, deadline, self.load_admin(id, deadline)).await
+    }
+
+    /// Notes that a session used a nonce, for every gateway to see, and forgets it after `ttl`.
+    ///
+    /// # Errors
+    /// The store cannot be asked or does not take it. Whether the nonce was noted is not known then.
+    pub async fn claim_nonce(
+        &self,
+        session: &SessionId,
+        nonce: &str,
+        ttl: Duration,
+    ) -> Result<Claim, Unavailable> {
+        let key = self.caches.keys.nonce(session, nonce);
+        let claimed = self.source.claim(&key, ttl).await.inspect_err(|why| self.caches.counters.failed(*why));
+        Ok(if claimed? { Claim::Fresh } else { Claim::Seen })
+    }
+
+    /// Whether both links to the store work now.
+    pub fn health(&self) -> Health {
+        let live = self.caches.link.is_live(Instant::now()) && self.source.is_up();
+        if live { Health::Live } else { Health::Down }
+    }
+
+    /// Tries once, on a connection of its own, whether the store can be used: it takes our credentials,
+    /// answers, announces changes, and bears its mark.
+    ///
+    /// # Errors
+    /// One of these is not so.
+    pub async fn probe(&self) -> Result<(), Unavailable> {
+        let Some(target) = &self.target else {
+            return match &self.source {
+                Source::Memory(memory) => memory.check(),
+                Source::Redis(_) => Ok(()),
+            };
+        };
+        let probed = tracking::probe(&target.client, &self.caches.keys, target.connect_timeout).await;
+        match probed.map_err(|error| Unavailable::from(&error))? {
+            false if target.require_mark => Err(Unavailable::Unmarked),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the store did so far, for metrics.
+    pub fn stats(&self) -> Stats {
+        self.caches.stats()
+    }
+
+    async fn miss_session(&self, id: &SessionId) -> Result<Option<Arc<Session>>, Unavailable> {
+        self.caches.counters.misses.add();
+        let deadline = self.source.deadline();
+        let load = async {
+            // Another caller may have loaded it while this one was on its way here.
+            match self.caches.session(id) {
+                Known::Present(session) => Ok(Some(session)),
+                Known::Absent => Ok(None),
+                Known::Nothing => self.load_session(id, deadline).await,
+            }
+        };
+        self.sessions.join(id, Accept::UnderWay, deadline, load).await
+    }
+
+    async fn miss_user(&self, id: &UserId) -> Result<Arc<User>, Unavailable> {
+        self.caches.counters.misses.add();
+        let deadline = self.source.deadline();
+        let load = async {
+            match self.caches.user(id) {
+                Some(user) => Ok(user),
+                None => self.load_user(id, deadline).await,
+            }
+        };
+        self.users.join(id, Accept::UnderWay, deadline, load).await
+    }
+
+    async fn miss_admin(&self, id: &UserId) -> Result<Option<Arc<OpenimToken>>, Unavailable> {
+        self.caches.counters.misses.add();
+        let deadline = self.source.deadline();
+        let load = async {
+            match self.caches.admin_token(id) {
+                Known::Present(token) => Ok(Some(token)),
+                Known::Absent => Ok(None),
+                Known::Nothing => self.load_admin(id, deadline).await,
+            }
+        };
+        self.admins.join(id, Accept::UnderWay, deadline, load).await
+    }
+
+    async fn load_session(
+        &self,
+        id: &SessionId,
+        deadline: Instant,
+    ) -> Result<Option<Arc<Session>>, Unavailable> {
+        let _permit = self.begin()?;
+        let ticket = self.caches.ticket(id);
+        let raw = self.source.session(&self.caches.keys, id, deadline).await;
+        let found = raw.and_then(|raw| raw.map(|json| decode::session(*id, &json)).transpose());
+        let found = found.inspect_err(|why| self.note("session", id, *why))?;
+        self.caches.store_session(id, found.as_ref(), ticket);
+        Ok(found)
+    }
+
+    async fn load_user(&self, id: &UserId, deadline: Instant) -> Result<Arc<User>, Unavailable> {
+        let _permit = self.begin()?;
+        let ticket = self.caches.ticket(id);
+        let raw = self.source.user(&self.caches.keys, id, deadline).await;
+        let user = raw.and_then(|raw| decode::user(id, &raw)).map(Arc::new);
+        let user = user.inspect_err(|why| self.note("user", id, *why))?;
+        self.caches.store_user(id, &user, ticket);
+        Ok(user)
+    }
+
+    async fn load_admin(
+        &self,
+        id: &UserId,
+        deadline: Instant,
+    ) -> Result<Option<Arc<OpenimToken>>, Unavailable> {
+        let _permit = self.begin()?;
+        let ticket = self.caches.ticket(id);
+        let raw = self.source.admin_token(&self.caches.keys, id, deadline).await;
+        let found = raw.and_then(|raw| raw.map(|token| decode::admin_token(id, &token)).transpose());
+        let found = found.inspect_err(|why| self.note("admin token", id, *why))?;
+        self.caches.store_admin(id, found.as_ref(), ticket);
+        Ok(found)
+    }
+
+    fn begin(&self) -> Result<SemaphorePermit<'_>, Unavailable> {
+        self.caches.counters.loads.add();
+        self.loads.try_acquire().map_err(|_| {
+            self.caches.counters.failed(Unavailable::Overloaded);
+            Unavailable::Overloaded
+        })
+    }
+
+    /// Counts a load that failed; what is broken in the store is also reported by name.
+    fn note(&self, kind: &'static str, id: &impl fmt::Display, why: Unavailable) {
+        self.caches.counters.failed(why);
+        if matches!(why, Unavailable::Broken(_)) {
+            error!(kind, %id, cause = why.as_str(), "record in the store is unusable");
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! The backend's and the command line's side of the store: it writes what the gateway reads.
+//!
+//! A token is checked before it is written: the gateway would refuse it later, to every user's cost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{Pipeline, ToRedisArgs, Value};
+
+use super::commands::Commands;
+use super::config::{BadRedisUrl, RedisConfig};
+use super::decode;
+use super::memory::Memory;
+use super::source::{Redis, Source, unexpected};
+use super::unavailable::Unavailable;
+use super::user::User;
+use crate::key::Keys;
+use crate::secret::Secret;
+use crate::session::{Ban, Record, SessionId};
+use crate::time::UnixTime;
+use crate::token::{OpenimToken, TokenFault};
+use crate::user::{Platform, UserId};
+
+/// How long a record outlives its last second in the store, in case clocks differ.
+const MARGIN: Duration = Duration::from_secs(60);
+
+/// How often a revocation is tried anew when somebody else writes the same record.
+const MAX_TRIES: usize = 8;
+
+/// Writes the second value if the key holds the first, and keeps its expiry.
+const SWAP: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then \
+     redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL') return 1 else return 0 end";
+
+/// Why a write did not happen, or is not known to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// The URL of Redis cannot be used.
+    #[error(transparent)]
+    Url(#[from] BadRedisUrl),
+    /// The store cannot be asked, or holds something that cannot be used.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// The token is malformed, or another user's.
+    #[error(transparent)]
+    Token(#[from] TokenFault),
+}
+
+/// What a revocation found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Revocation {
+    /// The session is revoked now.
+    Revoked,
+    /// It was revoked before, at the moment given.
+    AlreadyRevoked(UnixTime),
+    /// There is no such session.
+    Unknown,
+}
+
+/// Writes records. Keeps its connection; share it rather than making one for each write.
+pub struct Writer {
+    source: Source,
+    keys: Keys,
+}
+
+impl Writer {
+    /// Connects to Redis and waits for the first answer.
+    ///
+    /// # Errors
+    /// The URL is malformed, or Redis does not answer or refuses us.
+    pub async fn connect(redis: RedisConfig, keys: Keys) -> Result<Self, WriteError> {
+        let patience = redis.connect_timeout + redis.timeout;
+        let commands = Commands::spawn(redis.into_target()?);
+        let mut ping = Pipeline::with_capacity(1);
+        ping.cmd("PING");
+        let answer = commands.ask(ping, tokio::time::Instant::now() + patience).await?.pop();
+        if let Some(Value::ServerError(error)) = &answer {
+            return Err(Unavailable::from(error).into());
+        }
+        // A writer makes the mark, so it cannot ask for it.
+        Ok(Self { source: Source::Redis(Redis { commands, require_mark: false }), keys })
+    }
+
+    /// Writes to a store inside the process.
+    pub fn memory(memory: Arc<Memory>, keys: Keys) -> Self {
+        Self { source: Source::Memory(memory), keys }
+    }
+
+    /// Writes a session, to be kept until a little after it expires.
+    ///
+    /// # Errors
+    /// The store cannot be asked.
+    pub async fn put_session(&self, id: &SessionId, record: &Record) -> Result<(), WriteError> {
+        let ttl = UnixTime::now().until(record.expires_at) + MARGIN;
+        self.set(&self.keys.session(id), record.to_json().expose(), Some(ttl)).await
+    }
+
+    /// Reads a session as it is stored.
+    ///
+    /// # Errors
+    /// The store cannot be asked, or holds no usable record.
+    pub async fn session(&self, id: &SessionId) -> Result<Option<Record>, WriteError> {
+        match self.source.session(&self.keys, id, self.source.deadline()).await? {
+            Some(json) => Ok(Some(decode::record(&json)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Revokes a session as of `now`. It is kept, revoked, until it would have expired.
+    ///
+    /// # Errors
+    /// The store cannot be asked, holds no usable record, or others keep changing it.
+    pub async fn revoke_session(&self, id: &SessionId, now: UnixTime) -> Result<Revocation, WriteError> {
+        let key = self.keys.session(id);
+        for _ in 0..MAX_TRIES {
+            let Some(old) = self.source.session(&self.keys, id, self.source.deadline()).await? else {
+                return Ok(Revocation::Unknown);
+            };
+            let old = Secret::new(old);
+            let record = decode::record(old.expose())?;
+            if let Some(at) = record.revoked_at {
+                return Ok(Revocation::AlreadyRevoked(at));
+            }
+            let revoked = Record { revoked_at: Some(now), ..record }.to_json();
+            if self.swap(&key, old.expose(), revoked.expose().as_bytes()).await? {
+                return Ok(Revocation::Revoked);
+            }
+        }
+        Err(Unavailable::Overloaded.into())
+    }
+
+    /// Writes the one token of a user, in place of any other.
+    ///
+    /// # Errors
+    /// The token is malformed or not the user's, or the store cannot be asked.
+    pub async fn put_token(&self, user: &UserId, raw: &str) -> Result<(), WriteError> {
+        OpenimToken::read(raw, user, None)?;
+        self.set(&self.keys.token(user), raw, None).await
+    }
+
+    /// Writes a user's token for one kind of device, beside those for others.
+    ///
+    /// # Errors
+    /// The token is malformed, not the user's or not for that platform, the user has one token for all
+    /// devices (delete it first), or the store cannot be asked.
+    pub async fn put_platform_token(
+        &self,
+        user: &UserId,
+        platform: Platform,
+        raw: &str,
+    ) -> Result<(), WriteError> {
+        if platform == Platform::ADMIN {
+            return Err(TokenFault::Foreign.into());
+        }
+        OpenimToken::read(raw, user, Some(platform))?;
+        let (key, field) = (self.keys.token(user), platform.number().to_string());
+        match &self.source {
+            Source::Memory(memory) => memory.set_field(&key, &field, raw),
+            Source::Redis(redis) => redis.write("HSET", &[&key, &field, raw]).await?,
+        }
+        Ok(())
+    }
+
+    /// Reads what the gateway would know of a user.
+    ///
+    /// # Errors
+    /// The store cannot be asked, or holds something that cannot be used.
+    pub async fn user(&self, user: &UserId) -> Result<User, WriteError> {
+        let raw = self.source.user(&self.keys, user, self.source.deadline()).await?;
+        Ok(decode::user(user, &raw)?)
+    }
+
+    /// Removes all tokens of a user.
+    ///
+    /// # Errors
+    /// The store cannot be asked.
+    pub async fn delete_token(&self, user: &UserId) -> Result<(), WriteError> {
+        self.delete(&self.keys.token(user)).await
+    }
+
+    /// Removes a user's token for one kind of device.
+    ///
+    /// # Errors
+    /// The user has one token for all devices, or the store cannot be asked.
+    pub async fn delete_platform_token(&self, user: &UserId, platform: Platform) -> Result<(), WriteError> {
+        let (key, field) = (self.keys.token(user), platform.number().to_string());
+        match &self.source {
+            Source::Memory(memory) => memory.delete_field(&key, &field),
+            Source::Redis(redis) => redis.write("HDEL", &[&key, &field]).await?,
+        }
+        Ok(())
+    }
+
+    /// Writes the token of an OpenIM admin.
+    ///
+    /// # Errors
+    /// The token is malformed or not that admin's, or the store cannot be asked.
+    pub async fn put_admin_token(&self, admin: &UserId, raw: &str) -> Result<(), WriteError> {
+        OpenimToken::read(raw, admin, Some(Platform::ADMIN))?;
+        self.set(&self.keys.admin_token(admin), raw, None).await
+    }
+
+    /// Reads the token of an OpenIM admin.
+    ///
+    /// # Errors
+    /// The store cannot be asked, or holds something that cannot be used.
+    pub async fn admin_token(&self, admin: &UserId) -> Result<Option<Arc<OpenimToken>>, WriteError> {
+        match self.source.admin_token(&self.keys, admin, self.source.deadline()).await? {
+            Some(raw) => Ok(Some(decode::admin_token(admin, &raw)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Removes the token of an OpenIM admin.
+    ///
+    /// # Errors
+    /// The store cannot be asked.
+    pub async fn delete_admin_token(&self, admin: &UserId) -> Result<(), WriteError> {
+        self.delete(&self.keys.admin_token(admin)).await
+    }
+
+    /// Bans a user; the ban is kept until a little after it ends.
+    ///
+    /// # Errors
+    /// The store cannot be asked.
+    pub async fn put_ban(&self, user: &UserId, ban: &Ban) -> Result<(), WriteError> {
+        let ttl = (ban.until.0 != 0).then(|| UnixTime::now().until(ban.until) + MARGIN);
+        let json = serde_json::to_string(ban).expect("numbers and strings always serialise");
+        self.set(&self.keys.ban(user), &json, ttl).await
+    }
+
+    /// Lifts a ban.
+    ///
+    /// # Errors
+    /// The store cannot be asked.
+    pub async fn delete_ban(&self, user: &UserId) -> Result<(), WriteError> {
+        self.delete(&self.keys.ban(user)).await
+    }
+
+    /// Marks the store as the right one, complete with its records. Gateways do not trust it before.
+    ///
+    /// # Errors
+    /// The store cannot be asked.
+    pub async fn put_mark(&self) -> Result<(), WriteError> {
+        self.set(self.keys.store_mark(), "1", None).await
+    }
+
+    async fn set(&self, key: &str, value: &str, ttl: Option<Duration>) -> Result<(), WriteError> {
+        match (&self.source, ttl) {
+            (Source::Memory(memory), ttl) => memory.set(key, value, ttl),
+            (Source::Redis(redis), None) => redis.write("SET", &[key, value]).await?,
+            (Source::Redis(redis), Some(ttl)) => {
+                let seconds = ttl.as_secs().max(1).to_string();
+                redis.write("SET", &[key, value, "EX", &seconds]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), WriteError> {
+        match &self.source {
+            Source::Memory(memory) => memory.delete(key),
+            Source::Redis(redis) => redis.write("DEL", &[key]).await?,
+        }
+        Ok(())
+    }
+
+    async fn swap(&self, key: &str, old: &[u8], new: &[u8]) -> Result<bool, WriteError> {
+        let redis = match &self.source {
+            Source::Memory(memory) => return Ok(memory.swap(key, old, new)),
+            Source::Redis(redis) => redis,
+        };
+        let arguments: [&[u8]; 5] = [SWAP.as_bytes(), b"1", key.as_bytes(), old, new];
+        match redis.command("EVAL", &arguments).await? {
+            Value::Int(swapped) => Ok(swapped == 1),
+            other => Err(unexpected(Some(other)).into()),
+        }
+    }
+}
+
+impl Redis {
+    async fn command<T: ToRedisArgs>(&self, name: &str, arguments: &[T]) -> Result<Value, Unavailable> {
+        let mut pipeline = Pipeline::with_capacity(1);
+        pipeline.cmd(name).arg(arguments);
+        let answer = self.commands.ask(pipeline, self.commands.deadline()).await?.pop();
+        match answer {
+            Some(Value::ServerError(_)) | None => Err(unexpected(answer)),
+            Some(answer) => Ok(answer),
+        }
+    }
+
+    async fn write(&self, name: &str, arguments: &[&str]) -> Result<(), Unavailable> {
+        self.command(name, arguments).await.map(|_| ())
+    }
+}
