@@ -1,0 +1,67 @@
+//! Tells a sidecar who calls, in a signed header the sidecar can check.
+//!
+//! Reads the caller, sets `X-Imgate-Assertion`: an EdDSA JWT that lives 30 seconds and names the
+//! upstream as its audience. Whatever the client sent under `X-Imgate-*` is gone before any chain.
+//!
+//! ```yaml
+//! - assert_identity: {}
+//! ```
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::{HeaderName, HeaderValue};
+use imgate_identity::assertion::{self, AssertionKey, Caller, Claims};
+use serde::Deserialize;
+
+use crate::context::{Context, Fact};
+use crate::reject::{Cause, Reject};
+use crate::{BuildError, Deps, Filter, Flow, Request, set_header};
+
+/// The header a sidecar reads.
+pub const HEADER: HeaderName = HeaderName::from_static(assertion::HEADER);
+
+/// The YAML of this filter.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {}
+
+impl Config {
+    pub(crate) fn build(&self, deps: &Deps) -> Result<AssertIdentity, BuildError> {
+        let key = deps.assertion_key.clone().ok_or(BuildError::NoAssertionKey)?;
+        Ok(AssertIdentity { key })
+    }
+}
+
+pub(crate) struct AssertIdentity {
+    key: Arc<AssertionKey>,
+}
+
+#[async_trait]
+impl Filter for AssertIdentity {
+    fn reads(&self) -> &'static [Fact] {
+        &[Fact::Caller]
+    }
+
+    fn summary(&self) -> String {
+        "sets x-imgate-assertion (who calls, signed, for 30 s)".to_owned()
+    }
+
+    async fn request(&self, request: &mut Request<'_>, cx: &mut Context) -> Result<Flow, Reject> {
+        let caller = cx.caller.as_ref().ok_or_else(|| Reject::new(Cause::CredentialMissing, "caller_unknown"))?;
+        let session = &caller.session;
+        let who = Caller::User {
+            user: session.user.clone(),
+            platform: session.platform,
+            session: Some(session.id),
+            device: Some(session.device.clone()),
+        };
+        let claims = Claims::new(who, Vec::new(), &cx.upstream, cx.operation_id.as_str(), cx.now);
+        let token = self.key.sign(&claims);
+        let mut value = HeaderValue::from_str(&token)
+            .map_err(|_| Reject::new(Cause::StoreUnavailable, "assertion_unprintable"))?;
+        value.set_sensitive(true);
+        set_header(request.head, HEADER, value);
+        Ok(Flow::Continue)
+    }
+}

@@ -1,0 +1,231 @@
+//! The filters of a chain: request headers and typed facts in, a decision out.
+//!
+//! Machinery first: [`reject`] is the closed list of refusals, [`context`] the facts that travel with
+//! a request, [`chain`] runs filters in the order the YAML gives. Then the catalogue, one file per
+//! filter; [`FilterConfig`] below is the only list of them. A filter sees headers, facts and, if it
+//! asks, the body. It has no socket, no clock, no global and no thread of its own.
+
+pub mod reject;
+
+pub mod context;
+
+pub mod chain;
+
+pub mod operation_id;
+
+pub mod verify_signature;
+
+pub mod resolve_token;
+
+pub mod strip_credentials;
+
+pub mod inject_token;
+
+pub mod assert_identity;
+
+pub mod verify_socket;
+
+mod duration;
+
+#[cfg(test)]
+mod testing;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use imgate_identity::assertion::AssertionKey;
+use imgate_identity::store::Store;
+use imgate_identity::user::UserId;
+use pingora_http::{RequestHeader, ResponseHeader};
+use serde::Deserialize;
+
+pub use crate::context::{Context, Fact};
+pub use crate::reject::{Cause, Reject};
+pub use crate::verify_signature::ReplayMemory;
+
+/// What a filter decided about a request it did not refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// The next filter is asked.
+    Continue,
+}
+
+/// Whether a filter needs the request body, which settles how its routes are forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyUse {
+    /// The filter never looks at the body.
+    Ignores,
+    /// The filter reads the whole body before it decides; its routes cannot stream one.
+    Reads,
+}
+
+/// The body of a request, read only when a filter asks for it.
+#[async_trait]
+pub trait Body: Send {
+    /// Whether the request announced a body: a Content-Length above 0, chunked, or HTTP/2 without
+    /// END_STREAM.
+    fn is_announced(&self) -> bool;
+
+    /// Reads the body whole, once; later calls return the same bytes.
+    ///
+    /// # Errors
+    /// The body is larger than the route allows, came too slowly, or was cut off.
+    async fn read(&mut self) -> Result<Bytes, Reject>;
+}
+
+/// A request as a filter sees it.
+pub struct Request<'a> {
+    /// The headers, to inspect and edit; what is left in them is forwarded.
+    pub head: &'a mut RequestHeader,
+    /// The body.
+    pub body: &'a mut dyn Body,
+}
+
+/// One step of a chain.
+#[async_trait]
+pub trait Filter: Send + Sync {
+    /// The facts this filter needs; an earlier filter must write them.
+    fn reads(&self) -> &'static [Fact] {
+        &[]
+    }
+
+    /// The facts that are known once this filter has let a request through.
+    fn writes(&self) -> &'static [Fact] {
+        &[]
+    }
+
+    /// Whether it reads the body.
+    fn body(&self) -> BodyUse {
+        BodyUse::Ignores
+    }
+
+    /// What it does, for `imgate explain`: a few words, no secrets.
+    fn summary(&self) -> String;
+
+    /// Inspects or edits the request; `Err` refuses it.
+    ///
+    /// # Errors
+    /// The request is refused, for the cause given.
+    async fn request(&self, request: &mut Request<'_>, cx: &mut Context) -> Result<Flow, Reject>;
+
+    /// Edits the response on its way back. Runs in reverse order, never waits.
+    fn response(&self, _head: &mut ResponseHeader, _cx: &Context) {}
+}
+
+/// What filters may lean on. Passed in when a chain is built; nothing is global.
+#[derive(Clone)]
+pub struct Deps {
+    /// Where sessions, tokens and bans come from.
+    pub store: Arc<Store>,
+    /// The host names a client may sign for.
+    pub authorities: Arc<Authorities>,
+    /// OpenIM's administrators: no user's request may act as one of them.
+    pub admin_users: Arc<HashSet<UserId>>,
+    /// The key of `X-Imgate-Assertion`, if one is configured.
+    pub assertion_key: Option<Arc<AssertionKey>>,
+    /// The nonces this process has seen; kept across reloads.
+    pub replays: Arc<ReplayMemory>,
+}
+
+/// The host names by which clients know this gateway, as a signature spells them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authorities {
+    names: HashSet<Box<str>, foldhash::fast::RandomState>,
+    default_port: &'static str,
+}
+
+impl Authorities {
+    /// Takes `names` in lower case and without the default port of `scheme`, the scheme of
+    /// `public_url`: behind a balancer that ends TLS our own scheme is not the client's.
+    pub fn new<'a>(names: impl IntoIterator<Item = &'a str>, scheme: &str) -> Self {
+        let default_port = if scheme == "https" { ":443" } else { ":80" };
+        Self { names: names.into_iter().map(Into::into).collect(), default_port }
+    }
+
+    /// Finds the name a `Host` header means, in the form that is signed.
+    ///
+    /// Source: RFC 9421 section 2.2.3, lower case and without a default port.
+    pub fn find(&self, host: &str) -> Option<&str> {
+        let host = host.strip_suffix(self.default_port).unwrap_or(host);
+        if let Some(name) = self.names.get(host) {
+            return Some(name);
+        }
+        self.names.get(host.to_ascii_lowercase().as_str()).map(|name| &**name)
+    }
+}
+
+/// Why a filter cannot be built from its configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BuildError {
+    /// `assert_identity` without a key to sign with.
+    #[error("there is no key to sign assertions with\nhint: set identity.assertion_key")]
+    NoAssertionKey,
+    /// A clock skew so wide that a captured request stays good for long.
+    #[error("clock_skew is above 5 minutes\nhint: clients learn the server's time from the refusal and correct themselves")]
+    WideSkew,
+    /// A replay memory that could hold nothing.
+    #[error("max_nonces is 0\nhint: say `replay: off` if replays need no check")]
+    NoNonces,
+    /// A header in `also` that is not a header name, or that the gateway itself must set.
+    #[error("`also` holds something that is no header name, or one the upstream cannot do without")]
+    BadHeader,
+}
+
+/// The list of all filters: the YAML name of each beside what it is configured by.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FilterConfig {
+    /// Sends `operationID` to the upstream, the client's own if it is usable.
+    OperationId(operation_id::Config),
+    /// Proves who calls by the signature over the request.
+    VerifySignature(verify_signature::Config),
+    /// Finds the caller's OpenIM token.
+    ResolveToken(resolve_token::Config),
+    /// Removes the app's credentials.
+    StripCredentials(strip_credentials::Config),
+    /// Sends the resolved token to OpenIM.
+    InjectToken(inject_token::Config),
+    /// Tells a sidecar who calls, in a signed header.
+    AssertIdentity(assert_identity::Config),
+    /// Checks the query of a WebSocket handshake.
+    VerifySocket(verify_socket::Config),
+}
+
+impl FilterConfig {
+    /// The name this filter has in YAML, logs and metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::OperationId(_) => "operation_id",
+            Self::VerifySignature(_) => "verify_signature",
+            Self::ResolveToken(_) => "resolve_token",
+            Self::StripCredentials(_) => "strip_credentials",
+            Self::InjectToken(_) => "inject_token",
+            Self::AssertIdentity(_) => "assert_identity",
+            Self::VerifySocket(_) => "verify_socket",
+        }
+    }
+
+    /// Makes the filter.
+    ///
+    /// # Errors
+    /// A value makes no sense, or something the filter needs is not configured.
+    pub fn build(&self, deps: &Deps) -> Result<Box<dyn Filter>, BuildError> {
+        match self {
+            Self::OperationId(c) => Ok(Box::new(c.build())),
+            Self::VerifySignature(c) => Ok(Box::new(c.build(deps)?)),
+            Self::ResolveToken(c) => Ok(Box::new(c.build())),
+            Self::StripCredentials(c) => Ok(Box::new(c.build()?)),
+            Self::InjectToken(c) => Ok(Box::new(c.build())),
+            Self::AssertIdentity(c) => Ok(Box::new(c.build(deps)?)),
+            Self::VerifySocket(c) => Ok(Box::new(c.build(deps))),
+        }
+    }
+}
+
+/// Leaves exactly one `name` header, with this value.
+pub fn set_header(head: &mut RequestHeader, name: http::HeaderName, value: http::HeaderValue) {
+    // `insert_header` fails only for a name or value that is not valid yet; these are.
+    let _ = head.insert_header(name, value);
+}

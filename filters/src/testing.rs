@@ -1,0 +1,242 @@
+//! The one helper that filter tests go through: YAML and a request in, what happened out.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, LazyLock};
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http::HeaderValue;
+use imgate_identity::key::Keys;
+use imgate_identity::session::{Ban, PreviousSecret, Record, SessionId, SessionSecret};
+use imgate_identity::sign::{self, HttpKey, Nonce, Target};
+use imgate_identity::store::{CacheConfig, Memory, Store, Writer};
+use imgate_identity::time::UnixTime;
+use imgate_identity::user::{Platform, UserId};
+use pingora_http::RequestHeader;
+
+use crate::chain::{Chain, ChainError};
+use crate::context::{Context, OperationId};
+use crate::reject::{Answers, Reject};
+use crate::{Authorities, Body, BuildError, Deps, FilterConfig, ReplayMemory, Request};
+
+/// The second in which all tests happen.
+pub(crate) const NOW: UnixTime = UnixTime(1_800_000_000);
+/// The user behind [`signed_post`].
+pub(crate) const USER: &str = "u1";
+/// The token of [`USER`].
+pub(crate) static USER_TOKEN: LazyLock<String> = LazyLock::new(|| token(USER, NOW.0 + 1000));
+
+/// An OpenIM token with a signature nobody checks.
+fn token(user: &str, exp: u64) -> String {
+    let part = |json: String| URL_SAFE_NO_PAD.encode(json);
+    let claims = format!(r#"{{"UserID":"{user}","PlatformID":2,"exp":{exp},"iat":1}}"#);
+    format!("{}.{}.c2ln", part(r#"{"alg":"HS256","typ":"JWT"}"#.to_owned()), part(claims))
+}
+
+/// The session that belongs to `user` in tests.
+pub(crate) fn session_of(user: &str) -> SessionId {
+    let mut bytes = [0; 16];
+    bytes[..user.len()].copy_from_slice(user.as_bytes());
+    SessionId::from_bytes(bytes)
+}
+
+fn secret_of(user: &str) -> SessionSecret {
+    let mut bytes = [7; 32];
+    bytes[..user.len()].copy_from_slice(user.as_bytes());
+    SessionSecret::new(bytes)
+}
+
+/// A store in which each kind of user exists once; the name says what is special.
+async fn store() -> Arc<Store> {
+    let memory = Arc::new(Memory::default());
+    let writer = Writer::memory(Arc::clone(&memory), Keys::default());
+    writer.put_mark().await.unwrap();
+    for name in ["u1", "no-token", "old-token", "banned", "expired", "revoked", "rotated", "imAdmin"] {
+        let user = UserId::parse(name).unwrap();
+        let record = Record {
+            user: user.clone(),
+            secret: secret_of(name),
+            device: "phone".into(),
+            platform: Platform::try_from(2).unwrap(),
+            issued_at: UnixTime(NOW.0 - 100),
+            expires_at: UnixTime(if name == "expired" { NOW.0 } else { NOW.0 + 1000 }),
+            revoked_at: (name == "revoked").then_some(UnixTime(NOW.0 - 1)),
+            previous: (name == "rotated")
+                .then(|| PreviousSecret { secret: secret_of("before"), until: UnixTime(NOW.0 + 10) }),
+        };
+        writer.put_session(&session_of(name), &record).await.unwrap();
+        let exp = if name == "old-token" { NOW.0 - 1 } else { NOW.0 + 1000 };
+        if name != "no-token" {
+            writer.put_token(&user, &token(name, exp)).await.unwrap();
+        }
+    }
+    writer.put_ban(&UserId::parse("banned").unwrap(), &Ban::new(UnixTime(0), "test")).await.unwrap();
+    Store::memory(memory, Keys::default(), CacheConfig::default())
+}
+
+async fn deps() -> Deps {
+    Deps {
+        store: store().await,
+        authorities: Arc::new(Authorities::new(["im.example.com", "im.example.com:8443"], "https")),
+        admin_users: Arc::new(HashSet::from([UserId::parse("imAdmin").unwrap()])),
+        assertion_key: None,
+        replays: Arc::new(ReplayMemory::default()),
+    }
+}
+
+fn parse(yaml: &str) -> Vec<FilterConfig> {
+    serde_saphyr::from_str(yaml).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// Why this YAML is no chain.
+pub(crate) fn chain_error(yaml: &str) -> ChainError {
+    block_on(async { Chain::build(&parse(yaml), &deps().await) }).err().expect("the chain is refused")
+}
+
+/// Why the first filter of this YAML cannot be built.
+pub(crate) fn build_error(yaml: &str) -> BuildError {
+    match chain_error(yaml) {
+        ChainError::Build { cause, .. } => cause,
+        other => panic!("{other}"),
+    }
+}
+
+/// The chain of this YAML.
+pub(crate) fn chain(yaml: &str) -> Chain {
+    block_on(async { Chain::build(&parse(yaml), &deps().await) }).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// A request under construction.
+#[derive(Clone)]
+pub(crate) struct Sample {
+    pub(crate) head: RequestHeader,
+    pub(crate) body: Option<Bytes>,
+}
+
+impl Sample {
+    /// Adds a header; a name may come twice.
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+        self.head.append_header(name.to_owned(), value).unwrap();
+        self
+    }
+
+    /// Replaces a header by what `change` makes of its value; removes it for `None`.
+    pub(crate) fn edit(mut self, name: &str, change: impl Fn(&str) -> Option<String>) -> Self {
+        let value = self.head.remove_header(name).expect("the header is there");
+        if let Some(value) = change(value.to_str().unwrap()) {
+            self.head.insert_header(name.to_owned(), value).unwrap();
+        }
+        self
+    }
+}
+
+fn sample(method: &str, target: &str, body: Option<&str>) -> Sample {
+    let mut head = RequestHeader::build(method, target.as_bytes(), None).unwrap();
+    head.insert_header("host", "im.example.com").unwrap();
+    Sample { head, body: body.map(|b| Bytes::copy_from_slice(b.as_bytes())) }
+}
+
+/// An unsigned GET.
+pub(crate) fn get(target: &str) -> Sample {
+    sample("GET", target, None)
+}
+
+/// A POST signed by the session of `user`, with a nonce of its own.
+pub(crate) fn signed_by(user: &str, target: &str, body: &str) -> Sample {
+    signed(user, user, target, Some(body), NOW)
+}
+
+/// A POST signed by [`USER`].
+pub(crate) fn signed_post(target: &str, body: &str) -> Sample {
+    signed_by(USER, target, body)
+}
+
+/// A request in the name of `user`'s session, signed with the secret of `signer`.
+pub(crate) fn signed(user: &str, signer: &str, target: &str, body: Option<&str>, created: UnixTime) -> Sample {
+    let method = if body.is_some() { "POST" } else { "GET" };
+    let (path, query) = target.split_once('?').map_or((target, None), |(p, q)| (p, Some(q)));
+    let covered = Target { method, authority: "im.example.com", path, query };
+    let key = HttpKey::derive(&secret_of(signer));
+    let nonce = Nonce::random().unwrap();
+    let headers =
+        sign::sign(&key, &session_of(user), &covered, body.map(str::as_bytes), created, &nonce);
+    let mut sample = sample(method, target, body)
+        .header("signature-input", &headers.signature_input)
+        .header("signature", &headers.signature);
+    if let Some(digest) = &headers.content_digest {
+        sample = sample.header("content-digest", digest);
+    }
+    sample
+}
+
+struct FixedBody(Option<Bytes>);
+
+#[async_trait]
+impl Body for FixedBody {
+    fn is_announced(&self) -> bool {
+        self.0.is_some()
+    }
+
+    async fn read(&mut self) -> Result<Bytes, Reject> {
+        Ok(self.0.clone().unwrap_or_default())
+    }
+}
+
+/// What a refusal looks like to the client, and its reason for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) status: u16,
+    pub(crate) err_code: u32,
+    pub(crate) reason: &'static str,
+}
+
+/// What became of a request.
+pub(crate) struct Outcome {
+    pub(crate) result: Result<(), Reject>,
+    pub(crate) head: RequestHeader,
+    pub(crate) cx: Context,
+}
+
+impl Outcome {
+    /// How it was refused, if it was.
+    pub(crate) fn refused(&self) -> Option<Refused> {
+        let reject = self.result.as_ref().err()?;
+        let answer = Answers::default().of(reject.cause);
+        Some(Refused { status: answer.status.as_u16(), err_code: answer.err_code, reason: reject.reason })
+    }
+
+    /// The values of a header as the upstream would get them.
+    pub(crate) fn sent(&self, name: &str) -> Vec<&str> {
+        self.head.headers.get_all(name).iter().map(|v| v.to_str().unwrap()).collect()
+    }
+}
+
+/// Runs one request through a chain written in YAML.
+pub(crate) async fn run(yaml: &str, sample: Sample) -> Outcome {
+    run_all(yaml, vec![sample]).await.pop().expect("one request, one outcome")
+}
+
+/// Runs requests one after the other through the same chain.
+pub(crate) async fn run_all(yaml: &str, samples: Vec<Sample>) -> Vec<Outcome> {
+    let chain = Chain::build(&parse(yaml), &deps().await).unwrap_or_else(|e| panic!("{e}"));
+    let mut outcomes = Vec::new();
+    for Sample { mut head, body } in samples {
+        let operation_id = head
+            .headers
+            .get("operationid")
+            .and_then(OperationId::from_client)
+            .unwrap_or_else(|| OperationId::generated(HeaderValue::from_static("generated")));
+        let mut cx = Context::new(NOW, IpAddr::V4(Ipv4Addr::LOCALHOST), operation_id, "openim_api".into());
+        let mut body = FixedBody(body);
+        let result = chain.request(&mut Request { head: &mut head, body: &mut body }, &mut cx).await;
+        outcomes.push(Outcome { result, head, cx });
+    }
+    outcomes
+}
