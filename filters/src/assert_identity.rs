@@ -48,7 +48,8 @@ impl Filter for AssertIdentity {
     }
 
     async fn request(&self, request: &mut Request<'_>, cx: &mut Context) -> Result<Flow, Reject> {
-        let caller = cx.caller.as_ref().ok_or_else(|| Reject::new(Cause::CredentialMissing, "caller_unknown"))?;
+        let caller =
+            cx.caller.as_ref().ok_or_else(|| Reject::new(Cause::CredentialMissing, "caller_unknown"))?;
         let session = &caller.session;
         let who = Caller::User {
             user: session.user.clone(),

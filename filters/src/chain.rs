@@ -50,12 +50,15 @@ impl ChainError {
     /// Which filter of the list is at fault.
     pub fn index(&self) -> usize {
         match *self {
-            Self::Build { index, .. } | Self::Unwritten { index, .. } | Self::Rewritten { index, .. } => index,
+            Self::Build { index, .. } | Self::Unwritten { index, .. } | Self::Rewritten { index, .. } => {
+                index
+            }
         }
     }
 }
 
-/// Filters in order.
+/// Filters in order. The empty chain lets everything through; only a public route may have it.
+#[derive(Default)]
 pub struct Chain {
     filters: Box<[Named]>,
     writes: Vec<Fact>,

@@ -10,6 +10,7 @@ use serde::{Deserialize as _, Deserializer, de};
 /// The text is no number with a unit.
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-    humantime::parse_duration(&text)
-        .map_err(|_| de::Error::custom(format!("`{text}` is no duration; write it with its unit, as in 60s or 100ms")))
+    humantime::parse_duration(&text).map_err(|_| {
+        de::Error::custom(format!("`{text}` is no duration; write it with its unit, as in 60s or 100ms"))
+    })
 }

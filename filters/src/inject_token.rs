@@ -49,7 +49,8 @@ impl Filter for InjectToken {
     }
 
     async fn request(&self, request: &mut Request<'_>, cx: &mut Context) -> Result<Flow, Reject> {
-        let token = cx.token.as_deref().ok_or_else(|| Reject::new(Cause::StoreUnavailable, "token_unresolved"))?;
+        let token =
+            cx.token.as_deref().ok_or_else(|| Reject::new(Cause::StoreUnavailable, "token_unresolved"))?;
         let mut value = HeaderValue::from_str(token.expose())
             .map_err(|_| Reject::new(Cause::StoreUnavailable, "token_unprintable"))?;
         value.set_sensitive(true);
@@ -66,7 +67,8 @@ impl Filter for InjectToken {
 mod tests {
     use crate::testing::{USER_TOKEN, run, signed_post};
 
-    const CHAIN: &str = "- verify_signature: {}\n- resolve_token: {}\n- strip_credentials: {}\n- inject_token: {}";
+    const CHAIN: &str =
+        "- verify_signature: {}\n- resolve_token: {}\n- strip_credentials: {}\n- inject_token: {}";
 
     #[tokio::test]
     async fn the_callers_token_replaces_what_the_client_sent() {

@@ -163,7 +163,9 @@ pub enum BuildError {
     #[error("there is no key to sign assertions with\nhint: set identity.assertion_key")]
     NoAssertionKey,
     /// A clock skew so wide that a captured request stays good for long.
-    #[error("clock_skew is above 5 minutes\nhint: clients learn the server's time from the refusal and correct themselves")]
+    #[error(
+        "clock_skew is above 5 minutes\nhint: clients learn the server's time from the refusal and correct themselves"
+    )]
     WideSkew,
     /// A replay memory that could hold nothing.
     #[error("max_nonces is 0\nhint: say `replay: off` if replays need no check")]

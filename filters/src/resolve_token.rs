@@ -44,7 +44,8 @@ impl Filter for ResolveToken {
     }
 
     async fn request(&self, _request: &mut Request<'_>, cx: &mut Context) -> Result<Flow, Reject> {
-        let caller = cx.caller.as_ref().ok_or_else(|| Reject::new(Cause::CredentialMissing, "caller_unknown"))?;
+        let caller =
+            cx.caller.as_ref().ok_or_else(|| Reject::new(Cause::CredentialMissing, "caller_unknown"))?;
         let token = caller
             .user
             .token(caller.session.platform)

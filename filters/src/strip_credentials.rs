@@ -80,7 +80,9 @@ mod tests {
         for name in CREDENTIALS {
             request = request.header(name.as_str(), "a").header(name.as_str(), "b");
         }
-        let out = run("- strip_credentials: { also: [X-App] }", request.header("x-app", "c").header("kept", "d")).await;
+        let out =
+            run("- strip_credentials: { also: [X-App] }", request.header("x-app", "c").header("kept", "d"))
+                .await;
         for name in CREDENTIALS {
             assert!(out.sent(name.as_str()).is_empty(), "{name}");
         }

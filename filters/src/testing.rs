@@ -159,14 +159,19 @@ pub(crate) fn signed_post(target: &str, body: &str) -> Sample {
 }
 
 /// A request in the name of `user`'s session, signed with the secret of `signer`.
-pub(crate) fn signed(user: &str, signer: &str, target: &str, body: Option<&str>, created: UnixTime) -> Sample {
+pub(crate) fn signed(
+    user: &str,
+    signer: &str,
+    target: &str,
+    body: Option<&str>,
+    created: UnixTime,
+) -> Sample {
     let method = if body.is_some() { "POST" } else { "GET" };
     let (path, query) = target.split_once('?').map_or((target, None), |(p, q)| (p, Some(q)));
     let covered = Target { method, authority: "im.example.com", path, query };
     let key = HttpKey::derive(&secret_of(signer));
     let nonce = Nonce::random().unwrap();
-    let headers =
-        sign::sign(&key, &session_of(user), &covered, body.map(str::as_bytes), created, &nonce);
+    let headers = sign::sign(&key, &session_of(user), &covered, body.map(str::as_bytes), created, &nonce);
     let mut sample = sample(method, target, body)
         .header("signature-input", &headers.signature_input)
         .header("signature", &headers.signature);

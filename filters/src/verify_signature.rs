@@ -175,7 +175,9 @@ impl VerifySignature {
 
         if signature.covers_body() {
             let body = request.body.read().await?;
-            signature.check_digest(&body).map_err(|why| Reject::new(Cause::SignatureMismatch, why.as_str()))?;
+            signature
+                .check_digest(&body)
+                .map_err(|why| Reject::new(Cause::SignatureMismatch, why.as_str()))?;
         }
         self.claim_nonce(&signature, cx).await?;
         Ok(Caller { session, user })
@@ -265,7 +267,9 @@ impl Headers {
         let signature_input = only(head, &SIGNATURE_INPUT)?;
         let content_digest = only(head, &CONTENT_DIGEST)?;
         match (signature, signature_input) {
-            (Some(signature), Some(signature_input)) => Ok(Self { signature, signature_input, content_digest }),
+            (Some(signature), Some(signature_input)) => {
+                Ok(Self { signature, signature_input, content_digest })
+            }
             (None, None) => Err(Reject::new(Cause::CredentialMissing, "signature_missing")),
             _ => Err(Reject::new(Cause::CredentialMalformed, "signature_incomplete")),
         }

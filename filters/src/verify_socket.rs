@@ -70,7 +70,8 @@ impl Filter for VerifySocket {
     }
 
     fn summary(&self) -> String {
-        "checks the handshake's query (OpenIM authenticates); refuses admins, `v`, and doubtful names".to_owned()
+        "checks the handshake's query (OpenIM authenticates); refuses admins, `v`, and doubtful names"
+            .to_owned()
     }
 
     async fn request(&self, request: &mut Request<'_>, cx: &mut Context) -> Result<Flow, Reject> {

@@ -33,7 +33,7 @@ impl Default for CacheConfig {
 }
 
 /// Where Redis is and how patient to be with it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedisConfig {
     /// `redis://[user@]host:port/db`.
     pub url: Secret<String>,

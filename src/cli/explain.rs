@@ -1,0 +1,91 @@
+//! `imgate explain`: what happens to a request, without sending it.
+
+use clap::Args;
+use http::Method;
+
+use super::{ConfigFile, Failure, runtime, say};
+use crate::gateway::{Mode, Route, Shared, Snapshot};
+use crate::metrics::Metrics;
+use crate::route::{Found, check_path};
+
+/// Shows the route of a request: its chain, what is stripped and what is injected.
+#[derive(Debug, Args)]
+pub(super) struct Explain {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// The host name the request is for
+    #[arg(long, value_name = "HOST", default_value = "")]
+    host: String,
+    /// The method, as in POST
+    method: String,
+    /// The path, as in /friend/get_friend_list
+    path: String,
+}
+
+impl Explain {
+    /// Prints what would happen.
+    ///
+    /// # Errors
+    /// The configuration is refused, or the method is none.
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        let config = self.config.load()?;
+        let method: Method = self.method.parse().map_err(|_| Failure::usage("that is no method"))?;
+        let path = self.path.split_once('?').map_or(self.path.as_str(), |(path, _)| path);
+        runtime(1)?.block_on(async {
+            let metrics = Metrics::new().map_err(Failure::unavailable)?;
+            let snapshot =
+                Snapshot::build(&config, &Shared::default(), &metrics, None).map_err(Failure::config)?;
+            say(&self.describe(&snapshot, &method, path));
+            Ok(())
+        })
+    }
+
+    fn describe(&self, snapshot: &Snapshot, method: &Method, path: &str) -> String {
+        let asked = format!("{method} {path}");
+        if let Err(fault) = check_path(path) {
+            return format!("{asked}\n  refused: 400, the path can be read in two ways ({})", fault.as_str());
+        }
+        match snapshot.table.find(&self.host, method, path) {
+            Found::Route(route) => format!("{asked}\n{}", describe(route, path)),
+            Found::MethodNotAllowed(allow) => format!("{asked}\n  refused: 405, this path takes {allow}"),
+            Found::None => format!("{asked}\n  refused: 404, no route"),
+        }
+    }
+}
+
+fn describe(route: &Route, path: &str) -> String {
+    let mut lines = vec![format!("  route     {}", route.name)];
+    let chain = route.chain_name.as_deref().unwrap_or("none");
+    let access = if route.public { "public: anybody may call it" } else { "callers are proven" };
+    lines.push(format!("  access    {access}"));
+    lines.push(format!("  chain     {chain}"));
+    for (i, step) in route.chain.filters().iter().enumerate() {
+        lines.push(format!("    {}. {:<18} {}", i + 1, step.name, step.filter.summary()));
+    }
+    lines.push(
+        "  always    removes hop-by-hop, x-forwarded-*, x-imgate-*, forwarded, x-real-ip, names with _"
+            .to_owned(),
+    );
+    lines.push("            sets x-forwarded-for, x-real-ip, x-forwarded-proto, x-request-api".to_owned());
+    lines.push(format!("  way       {}", way(route)));
+    let servers: Vec<String> = route.upstream.load().map(|(address, _)| address.to_string()).collect();
+    let forwarded = path.get(route.strip..).filter(|p| p.starts_with('/')).unwrap_or(path);
+    lines.push(format!("  upstream  {} ({}), as {forwarded}", route.upstream.name, servers.join(", ")));
+    lines.push(format!("  timeout   {} ms until the answer begins", route.timeout.as_millis()));
+    lines.join("\n")
+}
+
+fn way(route: &Route) -> String {
+    match route.mode {
+        Mode::Exchange { max_body, .. } => {
+            format!("exchange: whole request (at most {max_body} bytes), whole answer")
+        }
+        Mode::Stream { max_body: Some(max) } => {
+            format!("stream: bytes as they come, at most {max} from the client")
+        }
+        Mode::Stream { max_body: None } => "stream: bytes as they come".to_owned(),
+        Mode::Tunnel { idle_timeout } => {
+            format!("tunnel: WebSocket, ended after {} s of silence", idle_timeout.as_secs())
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The command line, one file per subcommand.
+
+mod check;
+mod demo;
+mod explain;
+mod openim;
+mod run;
+mod session;
+mod sign;
+mod token;
+
+use std::fmt::Display;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use imgate_identity::secret::Secret;
+use imgate_identity::store::Writer;
+
+use crate::config::{Config, StoreSource};
+
+/// Edge gateway in front of OpenIM: proves who is calling, injects OpenIM's token, forwards.
+#[derive(Debug, Parser)]
+#[command(name = "imgate", version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve until SIGTERM; SIGHUP reloads the configuration
+    Run(run::Run),
+    /// Do all that `run` does, short of opening a port
+    Check(check::Check),
+    /// Show the route of a request: its chain, what is stripped and what is injected
+    Explain(explain::Explain),
+    /// Sign a request the way a client does
+    Sign(sign::Sign),
+    /// Create, show and revoke sessions
+    #[command(subcommand)]
+    Session(session::Session),
+    /// Mint, show and delete users' OpenIM tokens
+    #[command(subcommand)]
+    Token(token::Token),
+    /// Show the gateway at work against a small OpenIM of its own; needs nothing installed
+    Demo(demo::Demo),
+}
+
+/// Where the configuration is.
+#[derive(Clone, Debug, Args)]
+struct ConfigFile {
+    /// The configuration file
+    #[arg(
+        short = 'c',
+        long = "config",
+        value_name = "FILE",
+        env = "IMGATE_CONFIG",
+        default_value = "/etc/imgate/imgate.yaml"
+    )]
+    path: PathBuf,
+}
+
+impl ConfigFile {
+    fn load(&self) -> Result<Config, Failure> {
+        Config::load(&self.path).map_err(Failure::config)
+    }
+
+    /// Loads the configuration and opens its store for writing.
+    async fn writer(&self) -> Result<Writer, Failure> {
+        let config = self.load()?;
+        match config.identity.store {
+            StoreSource::Redis(redis) => {
+                Writer::connect(redis, config.identity.keys).await.map_err(Failure::store)
+            }
+            StoreSource::Memory => Err(Failure::usage(
+                "the configured store is in the gateway's own memory, which nobody else can write\n\
+                 hint: use identity.store.redis, or see `imgate demo`",
+            )),
+        }
+    }
+}
+
+/// Why a command failed, in words for the person who ran it. It never quotes a secret.
+#[derive(Debug)]
+pub struct Failure {
+    text: String,
+    code: u8,
+}
+
+impl Failure {
+    /// The configuration, or what was asked, does not make sense. Source: sysexits.h, `EX_CONFIG`.
+    fn config(why: impl Display) -> Self {
+        Self { text: why.to_string(), code: 78 }
+    }
+
+    /// The arguments do not make sense. Source: sysexits.h, `EX_USAGE`.
+    fn usage(why: impl Display) -> Self {
+        Self { text: why.to_string(), code: 64 }
+    }
+
+    /// Something the command needs is away. Source: sysexits.h, `EX_UNAVAILABLE`.
+    fn unavailable(why: impl Display) -> Self {
+        Self { text: why.to_string(), code: 69 }
+    }
+
+    fn store(why: impl Display) -> Self {
+        Self::unavailable(format!("the store cannot be used: {why}"))
+    }
+
+    fn file(path: &Path, error: &io::Error) -> Self {
+        Self { text: format!("{}: {error}", path.display()), code: 66 }
+    }
+
+    /// Says why, and gives the exit code.
+    pub fn report(&self) -> ExitCode {
+        // A closed standard error leaves only the exit code to speak.
+        let _ = writeln!(io::stderr(), "error: {}", self.text);
+        ExitCode::from(self.code)
+    }
+}
+
+impl Cli {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// The command failed; the failure says why and how to exit.
+    pub fn run(self) -> Result<ExitCode, Failure> {
+        match self.command {
+            Command::Run(run) => run.run(),
+            Command::Check(check) => check.run(),
+            Command::Explain(explain) => explain.run(),
+            Command::Sign(sign) => sign.run(),
+            Command::Session(session) => block_on(session.run()),
+            Command::Token(token) => block_on(token.run()),
+            Command::Demo(demo) => return demo.run(),
+        }
+        .map(|()| ExitCode::SUCCESS)
+    }
+}
+
+/// Prints a line for the person who asked. A reader that went away is not told.
+fn say(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+/// Runs a short command on a runtime of its own.
+fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    runtime(1)?.block_on(future)
+}
+
+fn runtime(threads: usize) -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::unavailable(format!("no runtime: {error}")))
+}
+
+/// Reads a secret from a file; a newline at its end is not part of it.
+fn read_secret(path: &Path) -> Result<Secret<String>, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| Failure::file(path, &error))?;
+    let text = Secret::new(text);
+    Ok(Secret::new(text.expose().trim_end_matches(['\r', '\n']).to_owned()))
+}

@@ -1,0 +1,72 @@
+//! `imgate run`: serve until told to stop.
+
+use clap::{Args, ValueEnum};
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+
+use super::{ConfigFile, Failure, runtime};
+use crate::gateway::Shared;
+use crate::server::{Server, StartError};
+
+/// How the gateway's own messages look; the access log is always JSON.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Json,
+    Text,
+}
+
+/// Serves until SIGTERM; SIGHUP reloads the configuration.
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// How messages on standard error look
+    #[arg(long, value_enum, default_value = "json")]
+    log_format: LogFormat,
+    /// Which messages, as in `info` or `imgate=debug`
+    #[arg(long, value_name = "FILTER", env = "IMGATE_LOG", default_value = "info")]
+    log: String,
+}
+
+impl Run {
+    /// Loads, binds, serves, drains.
+    ///
+    /// # Errors
+    /// The configuration is refused, or an address cannot be bound.
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        start_logging(&self.log, self.log_format)?;
+        let config = self.config.load()?;
+        for warning in &config.warnings {
+            warn!("{warning}");
+        }
+        runtime(config.threads)?.block_on(async {
+            let server = Server::start(config, Shared::default()).await.map_err(refuse)?;
+            for address in server.listeners() {
+                info!(%address, "listening");
+            }
+            if let Some(address) = server.admin() {
+                info!(%address, "admin listening");
+            }
+            let path = self.config.path.clone();
+            server.run(path).await.map_err(|error| Failure::unavailable(format!("no signals: {error}")))
+        })
+    }
+}
+
+fn refuse(error: StartError) -> Failure {
+    match error {
+        StartError::Config(error) => Failure::config(error),
+        other => Failure::unavailable(other),
+    }
+}
+
+/// Sends messages to standard error, from the `log` crate (Pingora's) as well as from `tracing`.
+fn start_logging(filter: &str, format: LogFormat) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| Failure::usage(format!("--log: {error}")))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match format {
+        LogFormat::Json => builder.json().flatten_event(true).with_target(false).try_init(),
+        LogFormat::Text => builder.with_ansi(false).try_init(),
+    };
+    started.map_err(|error| Failure::unavailable(format!("no logging: {error}")))
+}

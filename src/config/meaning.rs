@@ -1,0 +1,177 @@
+//! What a configuration says: every name known, every value in its type, every default filled in.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use imgate_filters::FilterConfig;
+use imgate_filters::reject::Answers;
+use imgate_identity::assertion::AssertionKey;
+use imgate_identity::key::Keys;
+use imgate_identity::store::{CacheConfig, RedisConfig};
+use imgate_identity::user::UserId;
+
+use super::error::Fault;
+use super::public_url::PublicUrl;
+use super::source::Mark;
+use crate::route::{Methods, Pattern, Table};
+use crate::{access_log, cors, upstream};
+
+/// A whole configuration.
+#[derive(Debug)]
+pub struct Config {
+    /// Where clients connect; at least one.
+    pub listeners: Vec<SocketAddr>,
+    /// Where health and metrics are served.
+    pub admin: Option<SocketAddr>,
+    /// The URL by which clients know the gateway.
+    pub public_url: PublicUrl,
+    /// The hosts that clients may sign for, in lower case and without the default port.
+    pub hosts: Vec<Box<str>>,
+    /// How many threads serve.
+    pub threads: usize,
+    /// Bounds that hold for every route.
+    pub limits: Limits,
+    /// The cross-origin policy.
+    pub cors: cors::Policy,
+    /// Where the access log goes.
+    pub access_log: access_log::Output,
+    /// Who a caller is, and where that is known.
+    pub identity: Identity,
+    /// The upstreams, in the order of the file.
+    pub upstreams: Vec<Upstream>,
+    /// The chains, in the order of the file.
+    pub chains: Vec<Chain>,
+    /// What refusals look like.
+    pub answers: Answers,
+    /// The routes; each path of a table is one of its own.
+    pub routes: Table<Arc<Route>>,
+    /// What is not wrong but doubtful.
+    pub warnings: Vec<Fault>,
+}
+
+/// Bounds that hold for every route that does not set its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How long a request may take before its answer begins.
+    pub request_timeout: Duration,
+    /// How long a client may take to send the next piece of a body or to read one of an answer.
+    pub client_timeout: Duration,
+    /// How long an idle connection of a client is kept.
+    pub keepalive_timeout: Duration,
+    /// The largest body that is taken whole, in bytes.
+    pub body: usize,
+    /// The most of an answer that is held in memory, in bytes; beyond it an answer flows.
+    pub hold: usize,
+}
+
+/// Who a caller is, and where that is known.
+#[derive(Debug)]
+pub struct Identity {
+    /// Where records come from.
+    pub store: StoreSource,
+    /// How they are named there.
+    pub keys: Keys,
+    /// OpenIM's administrators.
+    pub admin_users: HashSet<UserId>,
+    /// How much is remembered, and for how long.
+    pub cache: CacheConfig,
+    /// The key that `assert_identity` signs with.
+    pub assertion_key: Option<Arc<AssertionKey>>,
+}
+
+/// Where records come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreSource {
+    /// Redis.
+    Redis(RedisConfig),
+    /// Nowhere: a store inside the process, which is empty at first.
+    Memory,
+}
+
+/// A named group of servers.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its servers; at least one.
+    pub servers: Vec<SocketAddr>,
+    /// How they are reached.
+    pub options: upstream::Options,
+    /// Where it stands.
+    pub mark: Mark,
+}
+
+/// A named list of filters.
+#[derive(Clone, Debug)]
+pub struct Chain {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its filters, in order.
+    pub steps: Vec<Step>,
+    /// Where it stands.
+    pub mark: Mark,
+}
+
+/// One filter of a chain.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// What it is configured by.
+    pub filter: FilterConfig,
+    /// Where it stands.
+    pub mark: Mark,
+}
+
+/// One route.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Its name in logs and metrics: its public path, with a star behind a prefix.
+    pub name: Arc<str>,
+    /// The hosts it is tied to; none for any.
+    pub hosts: Vec<Box<str>>,
+    /// The methods it takes.
+    pub methods: Methods,
+    /// The public paths it takes.
+    pub pattern: Pattern,
+    /// How much of the path's front stays here, in bytes.
+    pub strip: usize,
+    /// The name of its upstream.
+    pub upstream: Arc<str>,
+    /// The name of its chain.
+    pub chain: Option<Arc<str>>,
+    /// Whether it says that anybody may call it.
+    pub public: bool,
+    /// How its requests reach the upstream.
+    pub mode: Mode,
+    /// How long a request may take before its answer begins.
+    pub timeout: Duration,
+    /// Where it stands: for a path of a table, in the file of that table.
+    pub mark: Mark,
+    /// Which entry of `routes` it belongs to, as in `routes[2]`.
+    pub place: Arc<str>,
+    /// Where that entry stands.
+    pub entry: Mark,
+}
+
+/// How a route's requests reach its upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Whole request, whole answer.
+    Exchange {
+        /// The largest body taken, in bytes.
+        max_body: usize,
+        /// Whether a request may be sent twice whatever its method.
+        replay_safe: bool,
+    },
+    /// Bytes as they come.
+    Stream {
+        /// The largest body taken, in bytes, if there is a limit.
+        max_body: Option<u64>,
+    },
+    /// A WebSocket.
+    Tunnel {
+        /// How long no byte may pass.
+        idle_timeout: Duration,
+    },
+}

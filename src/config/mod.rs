@@ -1,0 +1,61 @@
+//! The configuration: from YAML text to types that cannot be wrong.
+//!
+//! `written` is what stands in the file, `meaning` what it says, `resolve` the way from one to the
+//! other. Nothing is bound, connected or spawned here, but files that the configuration names (tables,
+//! secrets) are read and names of servers are resolved, so that a check sees what a start would see.
+//! Every fault carries file, line, column, its place (`routes[2].upstream`) and a hint.
+
+mod chains;
+mod error;
+mod meaning;
+mod named;
+mod period;
+mod place;
+mod problem;
+mod public_url;
+mod resolve;
+mod secret;
+mod size;
+mod source;
+mod suggest;
+mod table;
+mod written;
+mod yaml;
+
+use std::path::Path;
+
+pub use self::chains::Chains;
+pub use self::error::{ConfigError, Fault};
+pub use self::meaning::{Chain, Config, Identity, Limits, Mode, Route, Step, StoreSource, Upstream};
+pub use self::problem::{Beside, Found, HostForm, Kind, Problem};
+pub use self::public_url::{BadUrl, PublicUrl};
+pub use self::secret::{SecretError, SecretSource};
+pub use self::source::Mark;
+use self::source::Source;
+pub use self::suggest::Suggestion;
+
+impl Config {
+    /// Reads a file, and the files it names; relative names are sought in its folder.
+    ///
+    /// # Errors
+    /// A file cannot be read or does not make sense; as many faults as could be found at once.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let source = Source::read(path).map_err(|problem| {
+            let nothing = Source::new(&path.display().to_string(), "");
+            Fault::new(Mark::whole(&nothing), "", problem)
+        })?;
+        let base = path.parent().unwrap_or(Path::new(""));
+        resolve::resolve(&source, base)
+    }
+
+    /// Reads a text as if it were the file `name` in the folder `base`.
+    ///
+    /// # Errors
+    /// See [`Config::load`].
+    pub fn parse(text: &str, name: &str, base: &Path) -> Result<Self, ConfigError> {
+        resolve::resolve(&Source::new(name, text), base)
+    }
+}
+
+#[cfg(test)]
+mod tests;

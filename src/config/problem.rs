@@ -1,0 +1,323 @@
+//! Everything that can be wrong with a configuration.
+//!
+//! Each text says what is wrong and, on a line of its own that begins with `hint:`, what to do. None
+//! repeats a value that might be a secret.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::{fmt, io};
+
+use imgate_filters::chain::ChainError;
+use imgate_filters::reject::BadAnswer;
+use imgate_identity::assertion::BadKey;
+use imgate_identity::key::BadTemplate;
+use imgate_identity::user::BadUserId;
+
+use super::public_url::BadUrl;
+use super::secret::SecretError;
+use super::suggest::Suggestion;
+use crate::route::{Methods, PathFault, Pattern};
+
+/// What is wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// The file cannot be opened or read.
+    #[error("cannot be read: {0}")]
+    Unreadable(#[source] io::Error),
+    /// The file of a table cannot be opened or read.
+    #[error("table {} cannot be read: {cause}", path.display())]
+    UnreadableTable {
+        /// The file.
+        path: Box<Path>,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// The file is too large.
+    #[error("larger than 1 MiB")]
+    TooLarge,
+    /// The file is not UTF-8.
+    #[error("not UTF-8 text")]
+    NotText,
+    /// The YAML reader, or the type that a value is read into, says no.
+    #[error("{0}")]
+    Yaml(Box<str>),
+    /// More aliases, or deeper nesting, than any configuration needs.
+    #[error("{0}\nhint: aliases and nesting are bounded; write it out")]
+    Budget(Box<str>),
+    /// A value of another kind.
+    #[error("expected {0}")]
+    NotA(Kind),
+    /// More than one key where one thing is named, such as a filter.
+    #[error("more than one key\nhint: begin each entry with `- `")]
+    SeveralKeys,
+    /// `<<`.
+    #[error("merge keys are not read\nhint: write it out")]
+    MergeKey,
+    /// A key that has no meaning here.
+    #[error("unknown key `{0}`{1}")]
+    UnknownKey(Box<str>, Suggestion),
+    /// A word that is none of the choices.
+    #[error("unknown word `{0}`{1}")]
+    UnknownWord(Box<str>, Suggestion),
+    /// A key that stands twice in one place.
+    #[error("key `{0}` stands here twice")]
+    DuplicateKey(Box<str>),
+    /// A key that must be there.
+    #[error("`{0}` is missing")]
+    MissingKey(&'static str),
+
+    /// A list that needs an entry has none.
+    #[error("needs at least one entry")]
+    Empty,
+    /// A number that makes no sense as 0.
+    #[error("must be above 0")]
+    Zero,
+    /// A number that is too high.
+    #[error("must be at most {0}")]
+    AboveMax(usize),
+    /// A size that is too large.
+    #[error("must be at most {}MiB", .0 / (1024 * 1024))]
+    AboveMaxSize(u64),
+    /// Text that is no name of an upstream or chain.
+    #[error("`{0}` is no name\nhint: names are letters, digits, `_` and `-`")]
+    BadName(Box<str>),
+    /// A URL that clients could not use.
+    #[error(transparent)]
+    Url(BadUrl),
+    /// Text that is no host name.
+    #[error("`{0}` is no host name{hint}", hint = .1.as_str())]
+    BadHost(Box<str>, HostForm),
+    /// Text that is no address to listen on.
+    #[error("`{0}` is no address\nhint: write an IP address and a port, as in 0.0.0.0:8080 or [::1]:8080")]
+    BadAddress(Box<str>),
+    /// Two sockets that cannot both be bound.
+    #[error("{0} is taken by {1}")]
+    AddressTaken(SocketAddr, Box<str>),
+    /// Text that is no server of an upstream.
+    #[error("`{0}` is no server\nhint: write a host and a port, as in 127.0.0.1:10002 or openim:10002")]
+    BadServer(Box<str>),
+    /// A server whose name has no address.
+    #[error("`{0}` has no address: {1}")]
+    Unresolved(Box<str>, #[source] io::Error),
+    /// An origin that no browser would send.
+    #[error(
+        "`{0}` is no origin\nhint: write `*`, or scheme and host in lower case, as in https://app.example.com"
+    )]
+    BadOrigin(Box<str>),
+    /// `*` beside other origins.
+    #[error("`*` allows every origin, so no other can stand beside it")]
+    AnyOriginAndMore,
+    /// Cookies for everybody.
+    #[error("cannot be true while `allow_origins` is `*`\nhint: list the origins that may send cookies")]
+    CredentialsForAll,
+    /// Text that is no header name.
+    #[error("`{0}` is no header name")]
+    BadHeader(Box<str>),
+
+    /// A password in the URL of Redis.
+    #[error(
+        "the URL holds a password\nhint: take it out and set password: {{ file: ... }}, {{ env: ... }} or {{ credential: ... }}"
+    )]
+    InlinePassword,
+    /// TLS to Redis.
+    #[error(
+        "TLS to Redis is not spoken\nhint: use redis:// on a private network or through a local TLS proxy"
+    )]
+    RedisTls,
+    /// A Redis URL that is not understood.
+    #[error("no Redis URL\nhint: write redis://[user@]host:port/database")]
+    RedisUrl,
+    /// A secret that cannot be had.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// Key templates that do not work.
+    #[error(transparent)]
+    Keys(BadTemplate),
+    /// A user id that OpenIM would not take.
+    #[error(transparent)]
+    UserId(BadUserId),
+    /// A key that cannot sign assertions.
+    #[error(transparent)]
+    AssertionKey(BadKey),
+    /// An answer that may not stand in the table.
+    #[error(transparent)]
+    Answer(BadAnswer),
+
+    /// A name of no upstream.
+    #[error("no upstream named `{0}`{1}")]
+    NoUpstream(Box<str>, Suggestion),
+    /// A name of no chain.
+    #[error("no chain named `{0}`{1}")]
+    NoChain(Box<str>, Suggestion),
+    /// Not exactly one of several keys.
+    #[error("{found} {}\nhint: a route has exactly one of them", listed(.keys))]
+    ExactlyOne {
+        /// The keys.
+        keys: &'static [&'static str],
+        /// How many of them.
+        found: Found,
+    },
+    /// A key that has no effect beside another.
+    #[error("`{key}` means nothing {beside}")]
+    Meaningless {
+        /// The key.
+        key: &'static str,
+        /// Beside what.
+        beside: Beside,
+    },
+    /// A route that anybody could call.
+    #[error("neither a chain nor `public: true`\nhint: name a chain, or say that anybody may call this")]
+    Unguarded,
+    /// A path that is ambiguous.
+    #[error(transparent)]
+    Path(PathFault),
+    /// An escape in an exact path of the configuration.
+    #[error("a path is written without escapes")]
+    EscapedPath,
+    /// A prefix that would match in the middle of a segment.
+    #[error("a prefix ends in `/`\nhint: `/object/` takes /object/x and not /objectx")]
+    OpenPrefix,
+    /// A mount point that ends in `/`.
+    #[error("a mount point has no `/` at its end\nhint: `at: /api` puts /user/x at /api/user/x")]
+    OpenMount,
+    /// Two routes for the same requests.
+    #[error("{methods} {pattern}{} is taken by {earlier}", on(.host.as_deref()))]
+    RouteTaken {
+        /// The methods that both take.
+        methods: Methods,
+        /// The paths that both take.
+        pattern: Pattern,
+        /// The host that both take.
+        host: Option<Box<str>>,
+        /// The other route and where it stands.
+        earlier: Box<str>,
+    },
+    /// A socket that would be cut between two of the client's pings.
+    #[error("below 31 s\nhint: OpenIM's clients may be silent for 30 s between two pings")]
+    ShortIdle,
+
+    /// A chain that does not work.
+    #[error(transparent)]
+    Chain(ChainError),
+    /// A route that needs the whole body but streams it.
+    #[error(
+        "`{0}` reads the body, so this route cannot stream\nhint: leave out `stream: true`, or name another chain"
+    )]
+    StreamedBody(&'static str),
+    /// A route whose chain proves nothing.
+    #[error(
+        "its chain proves no caller\nhint: add a filter that does, or say `public: true` if anybody may call this"
+    )]
+    Unproven,
+
+    /// Nothing uses it.
+    #[error("upstream `{0}` is not used by any route")]
+    UnusedUpstream(Box<str>),
+    /// Nothing uses it.
+    #[error("chain `{0}` is not used by any route")]
+    UnusedChain(Box<str>),
+    /// Clients give up sooner.
+    #[error(
+        "10 s or more\nhint: OpenIM's clients give up after 10 s and never see what the gateway answers later"
+    )]
+    LateTimeout,
+}
+
+/// Kinds of values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A text.
+    Text,
+    /// A whole number.
+    Number,
+    /// True or false.
+    Bool,
+    /// A list.
+    List,
+    /// A map.
+    Map,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text => "a text",
+            Self::Number => "a whole number",
+            Self::Bool => "true or false",
+            Self::List => "a list",
+            Self::Map => "a map",
+        })
+    }
+}
+
+/// How a host name is to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostForm {
+    /// With a port if it is not the default one.
+    WithPort,
+    /// Without a port.
+    NameOnly,
+}
+
+impl HostForm {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::WithPort => {
+                "\nhint: write it as a client does, as in im.example.com or im.example.com:8443"
+            }
+            Self::NameOnly => "\nhint: write it without a port, as in im.example.com",
+        }
+    }
+}
+
+/// How many of several keys there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// None.
+    None,
+    /// More than one.
+    Several,
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "has none of",
+            Self::Several => "has several of",
+        })
+    }
+}
+
+/// What makes a key meaningless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// The route is a WebSocket.
+    Websocket,
+    /// The route is a stream.
+    Stream,
+    /// The route is a table.
+    Table,
+    /// The route is no WebSocket.
+    Request,
+}
+
+impl fmt::Display for Beside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Websocket => "for a WebSocket",
+            Self::Stream => "for a stream",
+            Self::Table => "for a table, which says it for each path",
+            Self::Request => "but for a WebSocket",
+        })
+    }
+}
+
+fn listed(keys: &[&str]) -> String {
+    let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
+    keys.join(", ")
+}
+
+fn on(host: Option<&str>) -> String {
+    host.map_or_else(String::new, |host| format!(" on {host}"))
+}

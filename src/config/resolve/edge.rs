@@ -1,0 +1,207 @@
+//! What clients see: addresses, the public URL, hosts, cross-origin policy; and bounds and the log.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use serde_saphyr::Spanned;
+
+use super::Faults;
+use crate::access_log;
+use crate::config::meaning::Limits;
+use crate::config::problem::{HostForm, Problem};
+use crate::config::public_url::{PublicUrl, parse_authority};
+use crate::config::size::Size;
+use crate::config::written;
+use crate::cors::{Origins, Policy};
+
+/// The largest body that any route may take whole, in bytes.
+///
+/// Source: OpenIM's own limit, `rpcMaxBodySize` in its `config/share.yml`.
+pub(super) const MAX_BODY: u64 = 8 * 1024 * 1024;
+
+/// The most of an answer that may be held in memory, in bytes.
+const MAX_HOLD: u64 = 64 * 1024 * 1024;
+
+/// When OpenIM's clients give up. Source: openim-sdk-core `pkg/network/http_client.go`.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Addresses of the listeners, and of the admin's.
+pub(super) fn listeners(
+    faults: &mut Faults,
+    written: &Spanned<Vec<written::Listener>>,
+    admin: Option<&written::Listener>,
+) -> (Vec<SocketAddr>, Option<SocketAddr>) {
+    if written.value.is_empty() {
+        faults.add(written.referenced, "listeners", Problem::Empty);
+    }
+    let mut bound: Vec<(SocketAddr, String)> = Vec::new();
+    for (i, listener) in written.value.iter().enumerate() {
+        address(faults, listener, format!("listeners[{i}]"), &mut bound);
+    }
+    let listeners = bound.iter().map(|(address, _)| *address).collect();
+    let admin = admin.and_then(|admin| address(faults, admin, "admin".to_owned(), &mut bound));
+    (listeners, admin)
+}
+
+fn address(
+    faults: &mut Faults,
+    written: &written::Listener,
+    owner: String,
+    bound: &mut Vec<(SocketAddr, String)>,
+) -> Option<SocketAddr> {
+    let (at, text) = (written.address.referenced, written.address.value.as_str());
+    let place = format!("{owner}.address");
+    let parsed = text.parse::<SocketAddr>().map_err(|_| Problem::BadAddress(text.into()));
+    let address = faults.keep(at, &*place, parsed)?;
+    if let Some((_, other)) = bound.iter().find(|(other, _)| overlap(*other, address)) {
+        faults.add(at, place, Problem::AddressTaken(address, other.as_str().into()));
+        return None;
+    }
+    bound.push((address, owner));
+    Some(address)
+}
+
+/// Whether both cannot be bound. The kernel chooses a free port for port 0.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let any = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() != 0 && a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && (any || a.ip() == b.ip())
+}
+
+/// The public URL.
+pub(super) fn public_url(faults: &mut Faults, written: &Spanned<String>) -> Option<PublicUrl> {
+    let parsed = PublicUrl::parse(&written.value).map_err(Problem::Url);
+    faults.keep(written.referenced, "public_url", parsed)
+}
+
+/// The hosts clients may sign for: those listed, or the one of the public URL.
+pub(super) fn hosts(
+    faults: &mut Faults,
+    written: Option<&Spanned<Vec<Spanned<String>>>>,
+    url: Option<&PublicUrl>,
+) -> Vec<Box<str>> {
+    let Some(url) = url else { return Vec::new() };
+    let Some(written) = written else { return vec![url.authority().into()] };
+    if written.value.is_empty() {
+        faults.add(written.referenced, "hosts", Problem::Empty);
+    }
+    let mut hosts = Vec::new();
+    for (i, host) in written.value.iter().enumerate() {
+        let parsed = parse_authority(&host.value, url.scheme())
+            .ok_or_else(|| Problem::BadHost(host.value.as_str().into(), HostForm::WithPort));
+        hosts.extend(faults.keep(host.referenced, format!("hosts[{i}]"), parsed));
+    }
+    hosts
+}
+
+/// How many threads serve: as many as there are cores, if nothing else is said.
+pub(super) fn threads(faults: &mut Faults, written: Option<&Spanned<usize>>) -> usize {
+    let Some(threads) = written else {
+        return std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    };
+    if threads.value == 0 {
+        faults.add(threads.referenced, "threads", Problem::Zero);
+    }
+    if threads.value > 1024 {
+        faults.add(threads.referenced, "threads", Problem::AboveMax(1024));
+    }
+    threads.value
+}
+
+/// Bounds that hold for every route.
+pub(super) fn limits(faults: &mut Faults, written: &written::Limits) -> Limits {
+    let seconds = Duration::from_secs;
+    if let Some(timeout) =
+        written.request_timeout.as_ref().filter(|timeout| timeout.value.0 >= CLIENT_PATIENCE)
+    {
+        faults.warn(timeout.referenced, "limits.request_timeout", Problem::LateTimeout);
+    }
+    Limits {
+        request_timeout: written.request_timeout.as_ref().map_or(seconds(9), |timeout| timeout.value.0),
+        client_timeout: written.client_timeout.map_or(seconds(30), |timeout| timeout.0),
+        keepalive_timeout: written.keepalive_timeout.map_or(seconds(60), |timeout| timeout.0),
+        body: bounded(faults, written.body.as_ref(), "limits.body", MAX_BODY).unwrap_or(64 * 1024),
+        hold: bounded(faults, written.hold.as_ref(), "limits.hold", MAX_HOLD).unwrap_or(1024 * 1024),
+    }
+}
+
+/// A size that has a bound of its own and fits into memory.
+pub(super) fn bounded(
+    faults: &mut Faults,
+    written: Option<&Spanned<Size>>,
+    place: &str,
+    max: u64,
+) -> Option<usize> {
+    let size = written?;
+    let fits = |bytes: u64| usize::try_from(bytes).ok().filter(|_| bytes <= max);
+    let value = fits(size.value.0).ok_or(Problem::AboveMaxSize(max));
+    faults.keep(size.referenced, place, value)
+}
+
+/// The cross-origin policy.
+pub(super) fn cors(faults: &mut Faults, written: &written::Cors) -> Policy {
+    let origins = match &written.allow_origins {
+        Some(origins) => listed_origins(faults, origins),
+        None => Origins::Any,
+    };
+    let credentials = written.allow_credentials.as_ref().filter(|allowed| allowed.value);
+    if let (Some(credentials), Origins::Any) = (credentials, &origins) {
+        faults.add(credentials.referenced, "cors.allow_credentials", Problem::CredentialsForAll);
+    }
+    Policy {
+        credentials: credentials.is_some(),
+        allow_headers: written.allow_headers.as_deref().and_then(|names| headers(faults, names)),
+        max_age: written.max_age.map_or(Duration::from_secs(2 * 60 * 60), |age| age.0),
+        origins,
+    }
+}
+
+fn listed_origins(faults: &mut Faults, written: &Spanned<Vec<Spanned<String>>>) -> Origins {
+    let place = "cors.allow_origins";
+    if written.value.iter().any(|origin| origin.value == "*") {
+        if written.value.len() > 1 {
+            faults.add(written.referenced, place, Problem::AnyOriginAndMore);
+        }
+        return Origins::Any;
+    }
+    let mut listed = Vec::new();
+    for (i, origin) in written.value.iter().enumerate() {
+        let parsed =
+            parse_origin(&origin.value).ok_or_else(|| Problem::BadOrigin(origin.value.as_str().into()));
+        listed.extend(faults.keep(origin.referenced, format!("{place}[{i}]"), parsed));
+    }
+    Origins::Listed(listed)
+}
+
+/// Reads an origin as a browser spells it. Source: RFC 6454 section 6.2.
+fn parse_origin(text: &str) -> Option<HeaderValue> {
+    let (scheme, authority) = text.split_once("://")?;
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b);
+    let spelled = parse_authority(authority, scheme)?;
+    if scheme.is_empty() || !scheme.bytes().all(plain) || *spelled != *authority {
+        return None;
+    }
+    HeaderValue::from_str(text).ok()
+}
+
+fn headers(faults: &mut Faults, names: &[Spanned<String>]) -> Option<HeaderValue> {
+    for (i, name) in names.iter().enumerate() {
+        if HeaderName::from_bytes(name.value.as_bytes()).is_err() {
+            let problem = Problem::BadHeader(name.value.as_str().into());
+            faults.add(name.referenced, format!("cors.allow_headers[{i}]"), problem);
+        }
+    }
+    let names: Vec<&str> = names.iter().map(|name| name.value.as_str()).collect();
+    HeaderValue::from_str(&names.join(", ")).ok()
+}
+
+/// Where the access log goes.
+pub(super) fn access_log(written: written::AccessLog, base: &Path) -> access_log::Output {
+    match written.output {
+        written::Output::Stdout => access_log::Output::Stdout,
+        written::Output::Stderr => access_log::Output::Stderr,
+        written::Output::Off => access_log::Output::Off,
+        written::Output::File(path) => access_log::Output::File(base.join(path).into()),
+    }
+}

@@ -1,0 +1,140 @@
+//! Routes, tables and the chains they name.
+
+use std::time::Duration;
+
+use http::Method;
+use tempfile::TempDir;
+
+use super::{BASE, deps, parse, with, with_route};
+use crate::config::{Config, Mode};
+use crate::route::Found;
+
+#[test]
+fn routes_that_make_no_sense_are_refused() {
+    let cases = [
+        ("{ path: /ws, websocket: chat, chain: socket }", "GET /ws is taken by routes[0] (imgate.yaml:9:13)"),
+        ("{ path: /ws, upstream: chat, public: true }", "GET /ws is taken by routes[0] (imgate.yaml:9:13)"),
+        ("{ path: /x, public: true }", "has none of `upstream`, `websocket`"),
+        (
+            "{ path: /x, upstream: chat, websocket: chat, public: true }",
+            "has several of `upstream`, `websocket`",
+        ),
+        ("{ upstream: chat, public: true }", "has none of `path`, `prefix`, `table`"),
+        ("{ path: /x, upstream: chat }", "neither a chain nor `public: true`"),
+        ("{ path: /x//y, upstream: chat, public: true }", "a path has no empty segment"),
+        ("{ path: /a%20b, upstream: chat, public: true }", "a path is written without escapes"),
+        ("{ prefix: /x, upstream: chat, public: true }", "a prefix ends in `/`"),
+        ("{ path: /x, at: /api/, upstream: chat, public: true }", "a mount point has no `/` at its end"),
+        (
+            "{ path: /x, websocket: chat, stream: true, public: true }",
+            "`stream` means nothing for a WebSocket",
+        ),
+        (
+            "{ path: /x, websocket: chat, methods: [GET], public: true }",
+            "`methods` means nothing for a WebSocket",
+        ),
+        (
+            "{ path: /x, upstream: chat, idle_timeout: 60s, public: true }",
+            "`idle_timeout` means nothing but for a WebSocket",
+        ),
+        (
+            "{ path: /x, upstream: chat, stream: true, replay_safe: true, public: true }",
+            "`replay_safe` means nothing for a stream",
+        ),
+        ("{ path: /x, websocket: chat, idle_timeout: 30s, public: true }", "below 31 s"),
+        ("{ path: /x, upstream: chat, methods: [], public: true }", "needs at least one entry"),
+        ("{ path: /x, upstream: chat, methods: [get], public: true }", "unknown word `get`"),
+        ("{ path: /x, upstream: chat, hosts: [], public: true }", "needs at least one entry"),
+        ("{ path: /x, upstream: chat, hosts: ['h:80'], public: true }", "`h:80` is no host name"),
+        ("{ path: /x, upstream: chat, timeout: 0s, public: true }", "must be above 0"),
+        ("{ path: /x, upstream: chat, max_body: 9MiB, public: true }", "must be at most 8MiB"),
+    ];
+    for (route, problem) in cases {
+        let error = parse(&with_route(route)).expect_err(route).to_string();
+        let first = error.lines().next().unwrap();
+        assert!(first.starts_with("imgate.yaml:10:") && first.contains(": routes[1]"), "{route}: {error}");
+        assert!(first.ends_with(problem), "{route}: {error}");
+    }
+}
+
+/// Loads the base with this table mounted at /api.
+fn with_table(table: &str) -> Result<Config, String> {
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("t.yaml"), table).unwrap();
+    let text = with_route("{ table: t.yaml, at: /api, upstream: chat, public: true }");
+    let loaded = Config::parse(&text, "imgate.yaml", folder.path());
+    loaded.map_err(|error| error.to_string().replace(&folder.path().display().to_string(), "DIR"))
+}
+
+#[test]
+fn a_table_lists_paths_by_method() {
+    let config = with_table("get: [/a]\npost:\n  - /a\n  - /b/c: { max_body: 1MiB, timeout: 2s }\n").unwrap();
+    let find = |method: &Method, path: &str| match config.routes.find("", method, path) {
+        Found::Route(route) => Some((route.methods.to_string(), route.strip, route.timeout, route.mode)),
+        Found::MethodNotAllowed(_) | Found::None => None,
+    };
+    let (nine, two) = (Duration::from_secs(9), Duration::from_secs(2));
+    let mode = |max_body| Mode::Exchange { max_body, replay_safe: false };
+    assert_eq!(find(&Method::GET, "/api/a"), Some(("GET".into(), 4, nine, mode(65_536))));
+    assert_eq!(find(&Method::POST, "/api/a"), Some(("POST".into(), 4, nine, mode(65_536))));
+    assert_eq!(find(&Method::POST, "/api/b/c"), Some(("POST".into(), 4, two, mode(1 << 20))));
+    for path in ["/a", "/api", "/api/", "/api/b", "/api/b/c/"] {
+        assert_eq!(find(&Method::POST, path), None, "{path}");
+    }
+}
+
+#[test]
+fn faults_in_a_table_point_into_it() {
+    let cases = [
+        (
+            "post:\n  - /a\n  - /a\n",
+            "DIR/t.yaml:3:5: post[1]: POST /api/a is taken by routes[1] (DIR/t.yaml:2:5)\n  |\n3 |   - /a\n  |     ^^",
+        ),
+        ("post:\n  - a\n", "DIR/t.yaml:2:5: post[0]: a path begins with `/`\n  |\n2 |   - a\n  |     ^"),
+        (
+            "pots: [/a]\n",
+            "DIR/t.yaml:1:1: unknown key `pots`\n  |\n1 | pots: [/a]\n  | ^^^^\nhint: did you mean `post`?",
+        ),
+        (
+            "post:\n  - /a: { max_bdy: 1B }\n",
+            "DIR/t.yaml:2:11: post[0]./a: unknown key `max_bdy`\n  |\n\
+             2 |   - /a: { max_bdy: 1B }\n  |           ^^^^^^^\nhint: did you mean `max_body`?",
+        ),
+    ];
+    for (table, expected) in cases {
+        assert_eq!(with_table(table).unwrap_err(), expected);
+    }
+    let two = with_table("post:\n  - /a: {}\n    /b: {}\n").unwrap_err();
+    assert!(two.contains("one path per entry\n"), "{two}");
+    let none =
+        parse(&with_route("{ table: absent.yaml, upstream: chat, public: true }")).unwrap_err().to_string();
+    assert!(
+        none.starts_with(
+            "imgate.yaml:10:14: routes[1].table: table /nonexistent/absent.yaml cannot be read: "
+        )
+    );
+}
+
+#[test]
+fn chains_are_checked_against_their_routes() {
+    let chains = |text: &str| match parse(text).unwrap().build_chains(&deps()) {
+        Ok(chains) => format!("{} chains", chains.len()),
+        Err(error) => error.to_string().lines().next().unwrap().to_owned(),
+    };
+    assert_eq!(chains(BASE), "1 chains");
+    assert_eq!(
+        chains(&with("{ operation_id: {} }", "{ operation_id: {} }, { inject_token: {} }")),
+        "imgate.yaml:7:34: chains.socket[1] (inject_token): reads the OpenIM token, but no filter before it writes that"
+    );
+    assert_eq!(
+        chains(&with("{ verify_socket: {} }", "{ strip_credentials: {} }")),
+        "imgate.yaml:9:5: routes[0]: its chain proves no caller"
+    );
+    assert_eq!(
+        chains(
+            &with("{ verify_socket: {} }", "{ verify_signature: {} }")
+                .replace("websocket: chat", "upstream: chat, stream: true")
+        ),
+        "imgate.yaml:9:5: routes[0]: `verify_signature` reads the body, so this route cannot stream"
+    );
+}

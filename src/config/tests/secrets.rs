@@ -1,0 +1,77 @@
+//! Secrets: refused in the YAML, read from elsewhere, shown nowhere.
+
+use tempfile::TempDir;
+
+use super::{refused, with};
+use crate::config::{Config, StoreSource};
+
+#[test]
+fn a_secret_in_the_yaml_is_refused_and_not_repeated() {
+    let inline =
+        "a secret does not stand in the YAML\nhint: write { file: ... }, { env: ... } or { credential: ... }";
+    let redis = |inside: &str| refused("memory: {}", &format!("redis: {{ url: \"redis://h:1\", {inside} }}"));
+    let password = "imgate.yaml:3:61: identity.store.redis.password";
+    assert_eq!(redis("password: hunter2"), format!("{password}: {inline}"));
+    assert_eq!(redis("password: 12345"), format!("{password}: {inline}"));
+    assert_eq!(redis("password: { hunter2: }"), format!("{password}: {inline}"));
+    assert_eq!(
+        redis("password: { fil: a }"),
+        format!("{password}: unknown source of a secret\nhint: did you mean `file`?")
+    );
+    assert_eq!(
+        refused("memory: {}", "redis: { url: \"redis://:hunter2@h:1\" }"),
+        "imgate.yaml:3:36: identity.store.redis.url: the URL holds a password\n\
+         hint: take it out and set password: { file: ... }, { env: ... } or { credential: ... }"
+    );
+    // Whatever else is wrong on such a line, the line is not shown.
+    for broken in ["pasword: hunter2", "password: hunter2, timeout: 5", "timeout: 5, password: hunter2"] {
+        assert!(!redis(broken).contains("hunter2"), "{broken}");
+    }
+    for broken in
+        ["{ store: { redis: { password: hunter2", "\n  store:\n    redis:\n      pasword: \"hunter2"]
+    {
+        let error = refused("{ store: { memory: {} } }", broken);
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
+fn a_secret_is_read_from_where_it_is() {
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("password"), "hunter2\n").unwrap();
+    let load = |source: &str| {
+        let redis = format!("redis: {{ url: \"redis://h:1\", password: {source} }}");
+        Config::parse(&with("memory: {}", &redis), "imgate.yaml", folder.path())
+    };
+    let StoreSource::Redis(redis) = load("{ file: password }").unwrap().identity.store else {
+        panic!("the store is Redis")
+    };
+    assert_eq!(redis.password.unwrap().expose(), "hunter2");
+    let fault = |source: &str| load(source).unwrap_err().to_string();
+    let missing = folder.path().join("absent");
+    assert_eq!(
+        fault("{ file: absent }"),
+        format!(
+            "imgate.yaml:3:61: identity.store.redis.password: secret file {} cannot be read: \
+             No such file or directory (os error 2)",
+            missing.display()
+        )
+    );
+    assert_eq!(
+        fault("{ env: IMGATE_TEST_NO_SUCH_VARIABLE }"),
+        "imgate.yaml:3:61: identity.store.redis.password: \
+         environment variable IMGATE_TEST_NO_SUCH_VARIABLE is not set"
+    );
+    std::fs::write(folder.path().join("password"), "\n").unwrap();
+    assert!(fault("{ file: password }").ends_with("the secret is empty"));
+    assert!(fault("{ credential: ../password }").ends_with("a credential is named without `/`"));
+}
+
+#[test]
+fn a_secret_is_not_shown_by_debug() {
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("password"), "hunter2").unwrap();
+    let redis = "redis: { url: \"redis://h:1\", password: { file: password } }";
+    let config = Config::parse(&with("memory: {}", redis), "imgate.yaml", folder.path()).unwrap();
+    assert!(!format!("{config:?}").contains("hunter2"));
+}

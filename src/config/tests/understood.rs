@@ -1,0 +1,80 @@
+//! What is accepted, and what it means.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use http::Method;
+use imgate_filters::Cause;
+use imgate_identity::key::Keys;
+use imgate_identity::store::CacheConfig;
+
+use super::{BASE, accepted, parse, with};
+use crate::access_log::Output;
+use crate::config::Mode;
+use crate::cors::Origins;
+use crate::route::Found;
+
+#[test]
+fn defaults_are_what_the_documentation_says() {
+    let config = parse(BASE).unwrap();
+    let limits = &config.limits;
+    assert_eq!(limits.request_timeout, Duration::from_secs(9));
+    assert_eq!((limits.body, limits.hold), (64 * 1024, 1024 * 1024));
+    assert_eq!(config.hosts.concat(), "im.example.com");
+    assert_eq!(config.access_log, Output::Stdout);
+    assert_eq!((&config.cors.origins, config.cors.credentials), (&Origins::Any, false));
+    assert_eq!(config.identity.keys, Keys::default());
+    assert_eq!(config.identity.cache, CacheConfig::default());
+    assert!(config.admin.is_none() && config.identity.assertion_key.is_none());
+    assert!(config.threads > 0 && config.warnings.is_empty());
+    let Found::Route(route) = config.routes.find("any", &Method::GET, "/ws") else {
+        panic!("there is a route")
+    };
+    assert_eq!((&*route.name, &*route.upstream, route.chain.as_deref()), ("/ws", "chat", Some("socket")));
+    assert_eq!(route.mode, Mode::Tunnel { idle_timeout: Duration::from_secs(120) });
+}
+
+#[test]
+fn values_are_read_into_their_types() {
+    let config = accepted(
+        "listeners:",
+        "hosts: [IM.example.com:443, 'im.example.com:8443']\n\
+         access_log: { output: { file: access.log } }\n\
+         cors: { allow_origins: ['https://a.b', 'capacitor://localhost'], allow_headers: [A, B], allow_credentials: true }\n\
+         errors: { replayed: { status: 409, errCode: 20999 } }\n\
+         listeners:",
+    );
+    assert_eq!(config.hosts.join(" "), "im.example.com im.example.com:8443");
+    assert_eq!(config.access_log, Output::File(Path::new("/nonexistent/access.log").into()));
+    assert_eq!(config.cors.allow_headers.unwrap(), "A, B");
+    assert!(
+        config.cors.credentials && matches!(config.cors.origins, Origins::Listed(list) if list.len() == 2)
+    );
+    assert_eq!(config.answers.of(Cause::Replayed).err_code, 20999);
+    assert_eq!(config.listeners, ["0.0.0.0:8080".parse::<SocketAddr>().unwrap()]);
+}
+
+#[test]
+fn servers_are_resolved_to_addresses() {
+    let config = accepted("\"127.0.0.1:10001\"", "'localhost:1', '127.0.0.1:1', '[::1]:2'");
+    let expected: [SocketAddr; 2] = ["127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap()];
+    assert_eq!(config.upstreams[0].servers, expected);
+}
+
+#[test]
+fn what_is_doubtful_is_a_warning() {
+    let text = with("  socket:", "  spare: []\n  socket:")
+        .replace("  chat:", "  spare: { servers: ['127.0.0.1:1'] }\n  chat:")
+        .replace("listeners:", "limits: { request_timeout: 10s }\nlisteners:");
+    let warnings: Vec<String> =
+        parse(&text).unwrap().warnings.iter().map(|w| w.problem.to_string()).collect();
+    assert_eq!(
+        warnings,
+        [
+            "10 s or more\nhint: OpenIM's clients give up after 10 s and never see what the gateway answers later",
+            "upstream `spare` is not used by any route",
+            "chain `spare` is not used by any route",
+        ]
+    );
+}

@@ -1,0 +1,195 @@
+//! What stands in the file, value by value; nothing is compared with anything else yet.
+//!
+//! No type here has `Debug`: somebody may have written a secret where none belongs.
+
+use std::path::PathBuf;
+
+use imgate_filters::{Cause, FilterConfig};
+use imgate_identity::key::KeyConfig;
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+
+use super::named::Named;
+use super::period::{Period, Timeout};
+use super::secret::SecretSource;
+use super::size::Size;
+use crate::route::Methods;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Config {
+    pub(super) listeners: Spanned<Vec<Listener>>,
+    pub(super) admin: Option<Listener>,
+    pub(super) public_url: Spanned<String>,
+    pub(super) hosts: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) threads: Option<Spanned<usize>>,
+    #[serde(default)]
+    pub(super) limits: Limits,
+    #[serde(default)]
+    pub(super) cors: Cors,
+    #[serde(default)]
+    pub(super) access_log: AccessLog,
+    pub(super) identity: Identity,
+    pub(super) upstreams: Spanned<Named<String, Upstream>>,
+    #[serde(default)]
+    pub(super) chains: Named<String, Vec<Spanned<FilterConfig>>>,
+    #[serde(default)]
+    pub(super) errors: Named<Cause, Spanned<Answer>>,
+    pub(super) routes: Spanned<Vec<Spanned<Route>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Listener {
+    pub(super) address: Spanned<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Limits {
+    pub(super) request_timeout: Option<Spanned<Timeout>>,
+    pub(super) client_timeout: Option<Timeout>,
+    pub(super) keepalive_timeout: Option<Timeout>,
+    pub(super) body: Option<Spanned<Size>>,
+    pub(super) hold: Option<Spanned<Size>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Cors {
+    pub(super) allow_origins: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) allow_headers: Option<Vec<Spanned<String>>>,
+    pub(super) allow_credentials: Option<Spanned<bool>>,
+    pub(super) max_age: Option<Period>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct AccessLog {
+    pub(super) output: Output,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Output {
+    #[default]
+    Stdout,
+    Stderr,
+    Off,
+    File(PathBuf),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Identity {
+    pub(super) store: Store,
+    #[serde(default)]
+    pub(super) store_mark: StoreMark,
+    pub(super) keys: Option<Spanned<KeyConfig>>,
+    pub(super) admin_users: Option<Vec<Spanned<String>>>,
+    #[serde(default)]
+    pub(super) cache: Cache,
+    pub(super) assertion_key: Option<Spanned<SecretSource>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Store {
+    Redis(Redis),
+    Memory(Memory),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Memory {}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Redis {
+    pub(super) url: Spanned<String>,
+    pub(super) password: Option<Spanned<SecretSource>>,
+    pub(super) timeout: Option<Timeout>,
+    pub(super) connect_timeout: Option<Timeout>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum StoreMark {
+    #[default]
+    Required,
+    Off,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Cache {
+    pub(super) entries: Option<Spanned<usize>>,
+    pub(super) ttl: Option<Timeout>,
+    pub(super) negative_ttl: Option<Period>,
+    pub(super) stale_grace: Option<Period>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Upstream {
+    pub(super) servers: Spanned<Vec<Spanned<String>>>,
+    pub(super) connect_timeout: Option<Timeout>,
+    pub(super) read_timeout: Option<Timeout>,
+    pub(super) idle_timeout: Option<Timeout>,
+    pub(super) keepalive: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Answer {
+    pub(super) status: Option<u16>,
+    #[serde(rename = "errCode")]
+    pub(super) err_code: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Route {
+    pub(super) path: Option<Spanned<String>>,
+    pub(super) prefix: Option<Spanned<String>>,
+    pub(super) table: Option<Spanned<PathBuf>>,
+    pub(super) at: Option<Spanned<String>>,
+    pub(super) hosts: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) methods: Option<Spanned<Vec<Method>>>,
+    pub(super) upstream: Option<Spanned<String>>,
+    pub(super) websocket: Option<Spanned<String>>,
+    pub(super) chain: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) public: bool,
+    pub(super) stream: Option<Spanned<bool>>,
+    pub(super) replay_safe: Option<Spanned<bool>>,
+    pub(super) timeout: Option<Spanned<Timeout>>,
+    pub(super) idle_timeout: Option<Spanned<Timeout>>,
+    pub(super) max_body: Option<Spanned<Size>>,
+}
+
+/// A method that a route can take.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(super) enum Method {
+    Get,
+    Head,
+    Post,
+    Put,
+    Patch,
+    Delete,
+}
+
+impl Method {
+    /// The set of this method alone.
+    pub(super) fn set(self) -> Methods {
+        Methods::of(&match self {
+            Self::Get => http::Method::GET,
+            Self::Head => http::Method::HEAD,
+            Self::Post => http::Method::POST,
+            Self::Put => http::Method::PUT,
+            Self::Patch => http::Method::PATCH,
+            Self::Delete => http::Method::DELETE,
+        })
+    }
+}

@@ -1,0 +1,149 @@
+//! Cross-origin answers: one policy, ours. Preflights are answered here, and what an upstream says of
+//! origins is replaced, because a browser rejects two `Access-Control-Allow-Origin`.
+//!
+//! Source: the Fetch standard, "CORS protocol"; open-im-server's own answers allow no `Authorization`.
+
+use std::time::Duration;
+
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
+    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, CONTENT_LENGTH, ORIGIN, VARY,
+};
+use http::{HeaderName, HeaderValue, Method};
+use pingora_http::{RequestHeader, ResponseHeader};
+
+/// Whose pages may read our answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origins {
+    /// Anybody's: answers carry no ambient credentials, so this is safe.
+    Any,
+    /// These.
+    Listed(Vec<HeaderValue>),
+}
+
+/// The cross-origin policy.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Whose pages may read our answers.
+    pub origins: Origins,
+    /// What headers they may send; `None` is whatever the preflight asks for.
+    pub allow_headers: Option<HeaderValue>,
+    /// Whether cookies may come along; only with listed origins.
+    pub credentials: bool,
+    /// How long a browser may remember a preflight.
+    pub max_age: Duration,
+}
+
+/// What a page may read beside the basic headers.
+const EXPOSED: HeaderValue =
+    HeaderValue::from_static("operationID, X-Server-Time, Retry-After, WWW-Authenticate");
+
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
+
+/// Whether an answer's header is part of the protocol, and so ours to set.
+pub fn is_cors_header(name: &HeaderName) -> bool {
+    name.as_str().starts_with("access-control-")
+}
+
+impl Policy {
+    /// Sets what our policy says to a page of `origin`; the head holds no such header yet.
+    pub fn apply(&self, head: &mut ResponseHeader, origin: Option<&HeaderValue>) {
+        let Some(allowed) = self.allowed(origin) else { return };
+        set(head, ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
+        set(head, ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+        if self.credentials {
+            set(head, ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        }
+        if matches!(self.origins, Origins::Listed(_)) {
+            let _ = head.append_header(VARY, HeaderValue::from_static("Origin"));
+        }
+    }
+
+    fn allowed(&self, origin: Option<&HeaderValue>) -> Option<HeaderValue> {
+        match &self.origins {
+            Origins::Any => Some(HeaderValue::from_static("*")),
+            Origins::Listed(list) => list.iter().find(|listed| Some(*listed) == origin).cloned(),
+        }
+    }
+
+    /// Answers a preflight; `None` if the request is none.
+    pub fn preflight(&self, request: &RequestHeader) -> Option<ResponseHeader> {
+        let headers = &request.headers;
+        let is_preflight = request.method == Method::OPTIONS
+            && headers.contains_key(ORIGIN)
+            && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+        if !is_preflight {
+            return None;
+        }
+        let mut head = ResponseHeader::build_no_case(204, Some(12)).ok()?;
+        self.apply(&mut head, headers.get(ORIGIN));
+        if head.headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN) {
+            let asked = headers.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+            if let Some(allowed) = self.allow_headers.clone().or(asked) {
+                set(&mut head, ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+            }
+            set(&mut head, ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+            set(&mut head, ACCESS_CONTROL_MAX_AGE, HeaderValue::from(self.max_age.as_secs()));
+        }
+        set(&mut head, CONTENT_LENGTH, HeaderValue::from_static("0"));
+        let _ = head.append_header(
+            VARY,
+            HeaderValue::from_static("Access-Control-Request-Method, Access-Control-Request-Headers"),
+        );
+        Some(head)
+    }
+}
+
+fn set(head: &mut ResponseHeader, name: HeaderName, value: HeaderValue) {
+    // Name and value are valid already, which is all that could fail.
+    let _ = head.insert_header(name, value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(origins: Origins) -> Policy {
+        Policy { origins, allow_headers: None, credentials: false, max_age: Duration::from_secs(600) }
+    }
+
+    fn listed() -> Policy {
+        policy(Origins::Listed(vec![HeaderValue::from_static("https://app.example.com")]))
+    }
+
+    fn preflight(policy: &Policy, origin: &str) -> ResponseHeader {
+        let mut request = RequestHeader::build("OPTIONS", b"/x", None).unwrap();
+        request.insert_header("origin", origin).unwrap();
+        request.insert_header("access-control-request-method", "POST").unwrap();
+        request.insert_header("access-control-request-headers", "signature, authorization").unwrap();
+        policy.preflight(&request).unwrap()
+    }
+
+    fn value(head: &ResponseHeader, name: &str) -> Option<String> {
+        head.headers.get(name).map(|v| v.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn a_preflight_is_allowed_what_it_asks_for() {
+        let head = preflight(&policy(Origins::Any), "https://anywhere.example");
+        assert_eq!(head.status, 204);
+        assert_eq!(value(&head, "access-control-allow-origin").as_deref(), Some("*"));
+        assert_eq!(value(&head, "access-control-allow-headers").as_deref(), Some("signature, authorization"));
+        assert_eq!(value(&head, "access-control-max-age").as_deref(), Some("600"));
+    }
+
+    #[test]
+    fn an_origin_that_is_not_listed_is_allowed_nothing() {
+        let head = preflight(&listed(), "https://evil.example");
+        assert!(!head.headers.keys().any(is_cors_header));
+        let head = preflight(&listed(), "https://app.example.com");
+        assert_eq!(value(&head, "access-control-allow-origin").as_deref(), Some("https://app.example.com"));
+    }
+
+    #[test]
+    fn only_a_preflight_is_answered() {
+        let plain = RequestHeader::build("OPTIONS", b"/x", None).unwrap();
+        assert!(policy(Origins::Any).preflight(&plain).is_none());
+    }
+}

@@ -1,0 +1,392 @@
+//! A small request and its answer, whole: one write up, one write down.
+//!
+//! OpenIM acts as soon as the JSON value closes and hides its errors in HTTP 200, so the gateway must
+//! have the whole request before a byte leaves and the whole answer before a byte returns. An answer
+//! larger than the bound flows on in pieces. The worst bug possible here is one caller's answer sent
+//! to another: a connection is kept only after an answer that ended exactly.
+
+mod decode;
+
+use std::io;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderName, HeaderValue, Method};
+use imgate_filters::reject::{Cause, Hint, RETRY_AFTER, Reject};
+use pingora_http::ResponseHeader;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use self::decode::{Framing, Garbled, Step};
+use crate::answer;
+use crate::upstream::{ConnectError, Connection, Upstream};
+
+/// The most an answer's head may measure.
+const MAX_HEAD: usize = 64 * 1024;
+
+/// The most headers an answer may have.
+const MAX_HEADERS: usize = 128;
+
+/// How many interim (1xx) answers are passed over before the real one.
+const MAX_INTERIM: usize = 8;
+
+/// How much is read at once.
+const READ: usize = 8 * 1024;
+
+/// Whether a request may be sent a second time when its connection broke before a byte of the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// It may: the method is safe, or the route says so.
+    Allow,
+    /// It may not: the upstream might act twice.
+    Refuse,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ExchangeError {
+    /// No server accepted a connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The upstream closed before it answered.
+    #[error("upstream closed the connection before it answered")]
+    Closed,
+    /// The upstream was silent for too long.
+    #[error("upstream did not answer in time")]
+    Timeout,
+    /// The answer is not HTTP, or broke off.
+    #[error("upstream answer is unusable: {0}")]
+    Garbled(&'static str),
+    /// The connection failed.
+    #[error("connection to upstream failed: {0}")]
+    Io(#[source] io::Error),
+}
+
+impl From<Garbled> for ExchangeError {
+    fn from(Garbled(what): Garbled) -> Self {
+        Self::Garbled(what)
+    }
+}
+
+impl From<ExchangeError> for Reject {
+    fn from(error: ExchangeError) -> Self {
+        let (cause, reason) = match error {
+            ExchangeError::Connect(ConnectError::Refused(_)) => {
+                (Cause::UpstreamUnreachable, "connect_refused")
+            }
+            ExchangeError::Connect(ConnectError::Timeout) => (Cause::UpstreamTimeout, "connect_timeout"),
+            ExchangeError::Closed => (Cause::UpstreamUnreachable, "upstream_closed"),
+            ExchangeError::Timeout => (Cause::UpstreamTimeout, "upstream_silent"),
+            ExchangeError::Garbled(what) => (Cause::UpstreamUnreachable, what),
+            ExchangeError::Io(_) => (Cause::UpstreamUnreachable, "upstream_broken"),
+        };
+        Self::new(cause, reason).with(Hint::RetryAfter(RETRY_AFTER))
+    }
+}
+
+/// An answer, and how its body continues.
+pub struct Answer {
+    /// Status and headers, less those that do not go on to the client.
+    pub head: ResponseHeader,
+    /// The body.
+    pub body: Body,
+}
+
+/// The body of an answer.
+pub enum Body {
+    /// All of it.
+    Whole(Bytes),
+    /// More than is held in memory: what came so far, and the rest to come.
+    Flowing {
+        /// The beginning.
+        first: Bytes,
+        /// The rest.
+        rest: Box<Rest>,
+    },
+}
+
+/// Sends a written request and reads its answer, up to `hold` bytes of body in memory.
+///
+/// # Errors
+/// No connection could be had, or the answer did not come whole, in time and well formed.
+pub async fn exchange(
+    upstream: &Upstream,
+    wire: &[u8],
+    method: &Method,
+    repeat: Repeat,
+    hold: usize,
+) -> Result<Answer, ExchangeError> {
+    let connection = upstream.connect().await?;
+    let was_reused = connection.is_reused();
+    match send_and_read(upstream, connection, wire, method, hold).await {
+        // The server closed a connection it had kept, before it saw the request.
+        Err(Failed { nothing_read: true, .. }) if was_reused && repeat == Repeat::Allow => {
+            let connection = upstream.connect_anew().await?;
+            send_and_read(upstream, connection, wire, method, hold).await.map_err(|failed| failed.error)
+        }
+        other => other.map_err(|failed| failed.error),
+    }
+}
+
+/// What became of a request to switch protocols.
+pub enum Upgrade {
+    /// The upstream switched; the connection is the client's from now on.
+    Switched {
+        /// The connection, with its place in the load of its server.
+        connection: Connection,
+        /// Everything read from it: the head of the 101 and what came after it.
+        read: BytesMut,
+    },
+    /// The upstream answered in plain HTTP.
+    Answered(Answer),
+}
+
+/// Sends a written WebSocket handshake on a connection of its own and reads what comes back.
+///
+/// # Errors
+/// As [`exchange`]; also if the upstream switches to something that is not a WebSocket.
+pub async fn upgrade(upstream: &Upstream, wire: &[u8], hold: usize) -> Result<Upgrade, ExchangeError> {
+    let connection = upstream.connect_anew().await?;
+    let mut rest = Rest::begin(upstream, connection);
+    rest.connection.stream.write_all(wire).await.map_err(ExchangeError::Io)?;
+    rest.keep = false;
+    loop {
+        if let Some(switched) = switches(&rest.buf)? {
+            if switched {
+                return Ok(Upgrade::Switched { connection: rest.connection, read: rest.buf });
+            }
+            let head = rest.read_head(&Method::GET).await?;
+            let body = rest.hold(hold).await?;
+            return Ok(Upgrade::Answered(Answer { head, body }));
+        }
+        if rest.buf.len() > MAX_HEAD {
+            return Err(ExchangeError::Garbled("answer_head_too_large"));
+        }
+        if rest.fill().await? == 0 {
+            return Err(ExchangeError::Closed);
+        }
+    }
+}
+
+/// Whether the head in `buf` switches to WebSocket; `None` while it is incomplete.
+fn switches(buf: &[u8]) -> Result<Option<bool>, ExchangeError> {
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut parsed = httparse::Response::new(&mut headers);
+    match parsed.parse(buf) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(_) => return Err(ExchangeError::Garbled("answer_head_invalid")),
+    }
+    if parsed.code != Some(101) {
+        return Ok(Some(false));
+    }
+    let has = |name: &str| parsed.headers.iter().find(|h| h.name.eq_ignore_ascii_case(name));
+    let to_websocket = has("upgrade").is_some_and(|h| h.value.eq_ignore_ascii_case(b"websocket"));
+    if !to_websocket || has("sec-websocket-accept").is_none() {
+        return Err(ExchangeError::Garbled("answer_switches_to_what"));
+    }
+    Ok(Some(true))
+}
+
+struct Failed {
+    error: ExchangeError,
+    nothing_read: bool,
+}
+
+async fn send_and_read(
+    upstream: &Upstream,
+    connection: Connection,
+    wire: &[u8],
+    method: &Method,
+    hold: usize,
+) -> Result<Answer, Failed> {
+    let mut rest = Rest::begin(upstream, connection);
+    // A server may answer and close before it has read everything, so an answer is looked for even
+    // when writing failed; such a connection is never kept.
+    rest.keep = rest.connection.stream.write_all(wire).await.is_ok();
+    let head = match rest.read_head(method).await {
+        Ok(head) => head,
+        Err(error) => {
+            let silent = matches!(error, ExchangeError::Closed | ExchangeError::Io(_));
+            return Err(Failed { nothing_read: silent && rest.buf.is_empty(), error });
+        }
+    };
+    let body = rest.hold(hold).await.map_err(|error| Failed { error, nothing_read: false })?;
+    Ok(Answer { head, body })
+}
+
+/// The part of an answer that is still on its connection.
+pub struct Rest {
+    connection: Connection,
+    buf: BytesMut,
+    framing: Framing,
+    read_timeout: Duration,
+    keep: bool,
+}
+
+impl Rest {
+    fn begin(upstream: &Upstream, connection: Connection) -> Self {
+        Self {
+            connection,
+            buf: BytesMut::with_capacity(READ),
+            framing: Framing::Length(0),
+            read_timeout: upstream.options.read_timeout,
+            keep: false,
+        }
+    }
+
+    async fn read_head(&mut self, method: &Method) -> Result<ResponseHeader, ExchangeError> {
+        for _ in 0..=MAX_INTERIM {
+            let head = self.read_one_head(method).await?;
+            if !head.status.is_informational() {
+                return Ok(head);
+            }
+            if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
+                return Err(ExchangeError::Garbled("answer_switches_protocols"));
+            }
+        }
+        Err(ExchangeError::Garbled("answer_interim_endless"))
+    }
+
+    async fn read_one_head(&mut self, method: &Method) -> Result<ResponseHeader, ExchangeError> {
+        loop {
+            if let Some(head) = self.parse_head(method)? {
+                return Ok(head);
+            }
+            if self.buf.len() > MAX_HEAD {
+                return Err(ExchangeError::Garbled("answer_head_too_large"));
+            }
+            if self.fill().await? == 0 {
+                let nothing = self.buf.is_empty();
+                return Err(if nothing { ExchangeError::Closed } else { Garbled("answer_truncated").into() });
+            }
+        }
+    }
+
+    fn parse_head(&mut self, method: &Method) -> Result<Option<ResponseHeader>, ExchangeError> {
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut parsed = httparse::Response::new(&mut headers);
+        let used = match parsed.parse(&self.buf) {
+            Ok(httparse::Status::Complete(used)) => used,
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(_) => return Err(ExchangeError::Garbled("answer_head_invalid")),
+        };
+        let head = build_head(&parsed)?;
+        if !head.status.is_informational() {
+            self.framing = Framing::of(&parsed, method)?;
+            self.keep &= may_keep(&parsed) && self.framing != Framing::UntilClose;
+        }
+        let _ = self.buf.split_to(used);
+        Ok(Some(head))
+    }
+
+    /// Takes the body whole if it measures at most `hold` bytes.
+    async fn hold(mut self, hold: usize) -> Result<Body, ExchangeError> {
+        let mut held = Held::default();
+        while held.len() <= hold {
+            match self.next().await? {
+                Some(piece) => held.push(piece),
+                None => {
+                    self.finish();
+                    return Ok(Body::Whole(held.into_bytes()));
+                }
+            }
+        }
+        Ok(Body::Flowing { first: held.into_bytes(), rest: Box::new(self) })
+    }
+
+    /// The next piece of the body; `None` is its end.
+    ///
+    /// # Errors
+    /// The body broke off, broke its framing, or stood still for too long.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ExchangeError> {
+        loop {
+            match self.framing.step(&mut self.buf)? {
+                Step::Data(data) => return Ok(Some(data)),
+                Step::End => return Ok(None),
+                Step::More => {}
+            }
+            if self.fill().await? == 0 {
+                self.framing.at_eof()?;
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Keeps the connection if the answer ended exactly; called once [`Rest::next`] said `None`.
+    pub fn finish(self) {
+        if self.keep && self.buf.is_empty() {
+            self.connection.keep();
+        }
+    }
+
+    async fn fill(&mut self) -> Result<usize, ExchangeError> {
+        self.buf.reserve(READ);
+        let read = self.connection.stream.read_buf(&mut self.buf);
+        match pingora_timeout::timeout(self.read_timeout, read).await {
+            Ok(Ok(n)) => Ok(n),
+            Ok(Err(error)) => Err(ExchangeError::Io(error)),
+            Err(_) => Err(ExchangeError::Timeout),
+        }
+    }
+}
+
+/// Pieces of a body, copied together only if there are several.
+#[derive(Default)]
+struct Held {
+    first: Bytes,
+    all: BytesMut,
+}
+
+impl Held {
+    fn len(&self) -> usize {
+        self.first.len().max(self.all.len())
+    }
+
+    fn push(&mut self, piece: Bytes) {
+        if self.first.is_empty() {
+            self.first = piece;
+            return;
+        }
+        if self.all.is_empty() {
+            self.all.extend_from_slice(&self.first);
+        }
+        self.all.extend_from_slice(&piece);
+    }
+
+    fn into_bytes(self) -> Bytes {
+        if self.all.is_empty() { self.first } else { self.all.freeze() }
+    }
+}
+
+/// The head of an answer without what stays between the upstream and us.
+fn build_head(parsed: &httparse::Response<'_, '_>) -> Result<ResponseHeader, ExchangeError> {
+    let invalid = || ExchangeError::Garbled("answer_head_invalid");
+    let status = parsed.code.ok_or_else(invalid)?;
+    let mut head =
+        ResponseHeader::build_no_case(status, Some(parsed.headers.len() + 8)).map_err(|_| invalid())?;
+    for header in parsed.headers.iter() {
+        let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| invalid())?;
+        if answer::is_dropped(&name) {
+            continue;
+        }
+        let value = HeaderValue::from_bytes(header.value).map_err(|_| invalid())?;
+        head.append_header(name, value).map_err(|_| invalid())?;
+    }
+    Ok(head)
+}
+
+/// Whether the server means to keep the connection open. Source: RFC 9112 section 9.3.
+fn may_keep(parsed: &httparse::Response<'_, '_>) -> bool {
+    let says = |word: &[u8]| {
+        parsed
+            .headers
+            .iter()
+            .filter(|h| h.name.eq_ignore_ascii_case("connection"))
+            .flat_map(|h| h.value.split(|b| *b == b','))
+            .any(|option| option.trim_ascii().eq_ignore_ascii_case(word))
+    };
+    match parsed.version {
+        Some(1) => !says(b"close"),
+        _ => says(b"keep-alive") && !says(b"close"),
+    }
+}

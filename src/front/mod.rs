@@ -1,0 +1,117 @@
+//! The front door: listeners bound before anything is said to be ready, and the loop that accepts.
+//!
+//! Pingora's own listeners bind late, retry a busy port for half a minute and hold 64 KiB per
+//! connection, so the gateway accepts by itself and hands each connection to Pingora's HTTP server.
+
+mod socket;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora_core::apps::ServerApp;
+use pingora_core::server::ShutdownWatch;
+use prometheus::IntGauge;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+pub use self::socket::Socket;
+
+/// How many connections may wait to be accepted; the kernel lowers it to `somaxconn`.
+const BACKLOG: u32 = 65_535;
+
+/// How long accepting rests after it failed for want of descriptors or memory.
+const REST: Duration = Duration::from_millis(100);
+
+/// Opens a listening socket.
+///
+/// # Errors
+/// The address is taken, not ours, or needs privileges.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A restarted gateway takes its port back though old connections linger in TIME_WAIT.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Accepts until `stopping` turns true; each connection becomes a task of `connections` and counts in
+/// `open` while it lives.
+pub async fn serve<A>(
+    listener: TcpListener,
+    app: Arc<A>,
+    mut stopping: ShutdownWatch,
+    connections: TaskTracker,
+    open: IntGauge,
+) where
+    A: ServerApp + Send + Sync + 'static,
+{
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopping.wait_for(|stop| *stop) => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let (app, stopping, counted) = (Arc::clone(&app), stopping.clone(), Counted::new(&open));
+                connections.spawn(async move {
+                    let _counted = counted;
+                    match Socket::new(stream, peer) {
+                        Ok(socket) => drop(app.process_new(Box::new(socket), &stopping).await),
+                        Err(error) => debug!(%error, "connection was gone before it was served"),
+                    }
+                });
+            }
+            Err(error) if is_about_one_connection(&error) => debug!(%error, "connection was not accepted"),
+            Err(error) => {
+                warn!(%error, "accepting rests: too few descriptors or too little memory");
+                tokio::time::sleep(REST).await;
+            }
+        }
+    }
+}
+
+/// One more, as long as it lives; also when its task panics.
+struct Counted(IntGauge);
+
+impl Counted {
+    fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Whether accepting failed for this connection alone. Source: accept(2), "Error handling".
+fn is_about_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::PermissionDenied
+            | io::ErrorKind::TimedOut
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_taken_address_is_refused_at_once() {
+        let first = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let second = bind(first.local_addr().unwrap());
+        assert_eq!(second.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+}

@@ -1,0 +1,202 @@
+//! One loaded configuration, resolved: what a request needs, looked up once.
+//!
+//! A reload builds a whole new [`Snapshot`] and swaps it in; a request holds one and sees no other.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use imgate_filters::chain::Chain;
+use imgate_filters::reject::Answers;
+use imgate_filters::{Authorities, Deps, ReplayMemory};
+use imgate_identity::store::{BadRedisUrl, Memory, Store};
+
+use crate::config::{self, Config, ConfigError, StoreSource};
+use crate::cors;
+use crate::exchange::Repeat;
+use crate::forward::Ours;
+use crate::metrics::{Metrics, RouteMetrics, UpstreamMetrics};
+use crate::route::Table;
+use crate::upstream::Upstream;
+
+/// How a route's requests reach its upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Whole request, whole answer.
+    Exchange {
+        /// The largest body taken, in bytes.
+        max_body: usize,
+        /// Whether a request may be sent twice.
+        repeat: Repeat,
+    },
+    /// Bytes as they come, by Pingora's own proxy.
+    Stream {
+        /// The largest body taken, in bytes, if there is a limit.
+        max_body: Option<u64>,
+    },
+    /// A WebSocket.
+    Tunnel {
+        /// How long no byte may pass.
+        idle_timeout: Duration,
+    },
+}
+
+/// One route, resolved.
+pub struct Route {
+    /// Its name in logs and metrics.
+    pub name: Arc<str>,
+    /// What a request passes before it is forwarded.
+    pub chain: Arc<Chain>,
+    /// The chain's name, for `explain`.
+    pub chain_name: Option<Arc<str>>,
+    /// Where it goes.
+    pub upstream: Arc<Upstream>,
+    /// How it goes there.
+    pub mode: Mode,
+    /// How much of the path's front stays here, in bytes.
+    pub strip: usize,
+    /// How long a request may take before its answer begins.
+    pub timeout: Duration,
+    /// Whether it says that anybody may call it.
+    pub public: bool,
+    /// Its counters.
+    pub metrics: RouteMetrics,
+    /// Its upstream's counters.
+    pub upstream_metrics: UpstreamMetrics,
+}
+
+/// Everything a request needs of the configuration.
+pub struct Snapshot {
+    /// The routes.
+    pub table: Table<Arc<Route>>,
+    /// The upstreams, for sweeping and metrics.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// Where records come from.
+    pub store: Arc<Store>,
+    /// What refusals look like.
+    pub answers: Answers,
+    /// The cross-origin policy.
+    pub cors: cors::Policy,
+    /// What we tell upstreams.
+    pub ours: Ours,
+    /// How long an idle connection of a client is kept.
+    pub keepalive_timeout: Duration,
+    /// How long a client may take to read an answer, or to send the next piece of a body.
+    pub client_timeout: Duration,
+    /// The most of an answer that is held in memory, in bytes; beyond it an answer flows.
+    pub hold: usize,
+}
+
+/// What outlives every configuration.
+#[derive(Clone, Default)]
+pub struct Shared {
+    /// The nonces this process has seen.
+    pub replays: Arc<ReplayMemory>,
+    /// The records of `store: { memory: {} }`.
+    pub memory: Arc<Memory>,
+}
+
+/// Why a configuration that reads well cannot be put in force.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// Its parts do not fit together.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A route names an upstream that is not there.
+    #[error("a route names no upstream that exists")]
+    Upstream,
+    /// The store's URL is refused.
+    #[error("identity.store.redis.url: {0}")]
+    Store(#[from] BadRedisUrl),
+}
+
+impl Snapshot {
+    /// Resolves a configuration. A store that is configured as `before` goes on with its cache and its
+    /// links; nothing else is shared with an earlier configuration.
+    ///
+    /// # Errors
+    /// A chain cannot be built, is out of order, or does not fit a route that names it.
+    pub fn build(
+        config: &Config,
+        shared: &Shared,
+        metrics: &Metrics,
+        before: Option<(&Config, &Self)>,
+    ) -> Result<Self, BuildError> {
+        let store = match before {
+            Some((old, snapshot)) if has_same_store(old, config) => Arc::clone(&snapshot.store),
+            _ => open_store(config, shared)?,
+        };
+        let chains = config.build_chains(&deps(config, shared, &store))?;
+        let upstreams: Upstreams<'_> =
+            config.upstreams.iter().map(|u| (&*u.name, open_upstream(u, metrics))).collect();
+        let unguarded = Arc::new(Chain::default());
+        let table = config.routes.try_map(|route: &Arc<config::Route>| {
+            let chain = route.chain.as_ref().and_then(|name| chains.get(name)).unwrap_or(&unguarded);
+            let (upstream, upstream_metrics) = upstreams.get(&*route.upstream).ok_or(BuildError::Upstream)?;
+            Ok::<_, BuildError>(Arc::new(Route {
+                name: Arc::clone(&route.name),
+                chain: Arc::clone(chain),
+                chain_name: route.chain.clone(),
+                upstream: Arc::clone(upstream),
+                mode: mode(route.mode),
+                strip: route.strip,
+                timeout: route.timeout,
+                public: route.public,
+                metrics: metrics.route(&route.name),
+                upstream_metrics: upstream_metrics.clone(),
+            }))
+        })?;
+        Ok(Self {
+            table,
+            upstreams: upstreams.into_values().map(|(upstream, _)| upstream).collect(),
+            store,
+            answers: config.answers.clone(),
+            cors: config.cors.clone(),
+            ours: Ours::new(config.public_url.header().clone(), config.public_url.scheme()),
+            keepalive_timeout: config.limits.keepalive_timeout,
+            client_timeout: config.limits.client_timeout,
+            hold: config.limits.hold,
+        })
+    }
+}
+
+type Upstreams<'a> = HashMap<&'a str, (Arc<Upstream>, UpstreamMetrics)>;
+
+fn open_upstream(upstream: &config::Upstream, metrics: &Metrics) -> (Arc<Upstream>, UpstreamMetrics) {
+    let opened = Upstream::new(&upstream.name, &upstream.servers, upstream.options.clone());
+    (Arc::new(opened), metrics.upstream(&upstream.name))
+}
+
+fn mode(mode: config::Mode) -> Mode {
+    match mode {
+        config::Mode::Exchange { max_body, replay_safe } => {
+            Mode::Exchange { max_body, repeat: if replay_safe { Repeat::Allow } else { Repeat::Refuse } }
+        }
+        config::Mode::Stream { max_body } => Mode::Stream { max_body },
+        config::Mode::Tunnel { idle_timeout } => Mode::Tunnel { idle_timeout },
+    }
+}
+
+fn deps(config: &Config, shared: &Shared, store: &Arc<Store>) -> Deps {
+    let names = config.hosts.iter().map(|host| &**host);
+    Deps {
+        store: Arc::clone(store),
+        authorities: Arc::new(Authorities::new(names, config.public_url.scheme())),
+        admin_users: Arc::new(config.identity.admin_users.clone()),
+        assertion_key: config.identity.assertion_key.clone(),
+        replays: Arc::clone(&shared.replays),
+    }
+}
+
+fn has_same_store(old: &Config, new: &Config) -> bool {
+    let (old, new) = (&old.identity, &new.identity);
+    old.store == new.store && old.keys == new.keys && old.cache == new.cache
+}
+
+fn open_store(config: &Config, shared: &Shared) -> Result<Arc<Store>, BadRedisUrl> {
+    let (keys, cache) = (config.identity.keys.clone(), config.identity.cache.clone());
+    match &config.identity.store {
+        StoreSource::Memory => Ok(Store::memory(Arc::clone(&shared.memory), keys, cache)),
+        StoreSource::Redis(redis) => Store::redis(redis.clone(), keys, cache),
+    }
+}

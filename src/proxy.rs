@@ -1,0 +1,564 @@
+//! The gateway as Pingora's server calls it: few hooks, each a few lines.
+//!
+//! `request_filter` is the straight line: route, chain, then one of three ways to the upstream. An
+//! exchange and a tunnel are finished there; only a stream goes on into Pingora's own proxy.
+
+mod body;
+mod heal;
+mod log;
+mod socket;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HOST, ORIGIN, TRANSFER_ENCODING};
+use http::{HeaderValue, Version};
+use imgate_filters::reject::{Hint, RETRY_AFTER};
+use imgate_filters::{Cause, Context, Reject, Request, operation_id};
+use imgate_identity::time::UnixTime;
+use pingora_core::modules::http::HttpModules;
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_error::{Error, ErrorSource, ErrorType};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::body::SessionBody;
+use crate::access_log::AccessLog;
+use crate::answer;
+use crate::exchange::{self, Answer, Body};
+use crate::gateway::{Mode, Route, Snapshot};
+use crate::metrics::Metrics;
+use crate::operation::{self, fresh_operation_id};
+use crate::reply::{self, Reply, To};
+use crate::route::{Found, check_path};
+use crate::tunnel;
+use crate::upstream::Lease;
+use crate::{envelope, forward};
+
+type Result<T, E = Box<Error>> = std::result::Result<T, E>;
+
+/// How long a refused request's body is read on, so that its connection can carry another request.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// The largest announced body for which that is worth it, in bytes.
+const DRAIN_MAX: u64 = 64 * 1024;
+
+/// The gateway: the configuration in force and what outlives it. Clones are the same gateway.
+#[derive(Clone)]
+pub struct Gateway {
+    /// The configuration in force.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+    /// The access log.
+    pub log: Arc<AccessLog>,
+    /// The sockets under way.
+    pub tunnels: TaskTracker,
+    /// Ends the sockets.
+    pub stop: CancellationToken,
+}
+
+/// What is noted about a request while it is under way.
+pub struct Notes {
+    at: SystemTime,
+    started: Instant,
+    snapshot: Option<Arc<Snapshot>>,
+    route: Option<Arc<Route>>,
+    cx: Option<Context>,
+    head: Option<RequestHeader>,
+    origin: Option<HeaderValue>,
+    /// The place a streamed request takes in its server's load.
+    lease: Option<Lease>,
+    /// Whether a body that nobody read may be read and dropped, so that the connection lives on.
+    small_body: bool,
+    outcome: Outcome,
+}
+
+/// How a request ended.
+#[derive(Debug, Default)]
+struct Outcome {
+    status: u16,
+    err_code: Option<i64>,
+    refused: Option<(Cause, &'static str)>,
+    healed: bool,
+    bytes_in: u64,
+    bytes_out: u64,
+    chain: Duration,
+    upstream: Duration,
+    /// Somebody else writes the line: a tunnel, when it ends.
+    logged_elsewhere: bool,
+}
+
+/// What became of a request in `request_filter`.
+enum Handled {
+    /// It was answered.
+    Done,
+    /// Pingora's own proxy takes it from here.
+    Stream,
+}
+
+/// An answer on its way to the client.
+enum Outgoing {
+    /// The upstream's.
+    Answer(Answer),
+    /// One of ours that is no refusal.
+    Reply(Reply),
+    /// None: the connection became a tunnel.
+    Tunnel,
+    /// None yet: the request is streamed.
+    Stream,
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Notes;
+
+    fn new_ctx(&self) -> Notes {
+        Notes {
+            at: SystemTime::now(),
+            started: Instant::now(),
+            snapshot: None,
+            route: None,
+            cx: None,
+            head: None,
+            origin: None,
+            lease: None,
+            small_body: false,
+            outcome: Outcome::default(),
+        }
+    }
+
+    /// Installs no module: compression is done where the whole answer is known.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn request_filter(&self, session: &mut Session, notes: &mut Notes) -> Result<bool> {
+        let snapshot = self.snapshot.load_full();
+        notes.snapshot = Some(Arc::clone(&snapshot));
+        let downstream = &mut *session.downstream_session;
+        // Pingora keeps an idle connection for ever unless it is told each time.
+        if downstream.get_keepalive().is_some() {
+            downstream.set_keepalive(Some(snapshot.keepalive_timeout.as_secs()));
+        }
+        downstream.set_read_timeout(Some(snapshot.client_timeout));
+        downstream.set_write_timeout(Some(snapshot.client_timeout));
+        match self.handle(session, notes, &snapshot).await? {
+            Handled::Done => Ok(true),
+            Handled::Stream => Ok(false),
+        }
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, notes: &mut Notes) -> Result<Box<HttpPeer>> {
+        let route = notes.route.as_ref().ok_or_else(|| Error::new(ErrorType::InternalError))?;
+        let avoid = notes.lease.as_ref().map(|lease| lease.server().address);
+        let lease = route.upstream.pick(avoid);
+        let mut peer = HttpPeer::new(lease.server().address, false, String::new());
+        let options = &route.upstream.options;
+        peer.options.connection_timeout = Some(options.connect_timeout);
+        peer.options.total_connection_timeout = Some(options.connect_timeout);
+        peer.options.read_timeout = Some(options.read_timeout);
+        peer.options.write_timeout = Some(options.read_timeout);
+        peer.options.idle_timeout = Some(options.idle_timeout);
+        notes.lease = Some(lease);
+        Ok(Box::new(peer))
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        _notes: &mut Notes,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        // Nothing was sent, so another server may be tried.
+        error.set_retry(true);
+        error
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _session: &mut Session,
+        head: &mut RequestHeader,
+        notes: &mut Notes,
+    ) -> Result<()> {
+        let (Some(snapshot), Some(route), Some(cx)) = (&notes.snapshot, &notes.route, &notes.cx) else {
+            return Err(Error::new(ErrorType::InternalError));
+        };
+        if route.strip > 0 {
+            let target = stripped(head.raw_path(), route.strip).to_vec();
+            head.set_raw_path(&target)?;
+        }
+        snapshot.ours.insert(head, cx.client);
+        Ok(())
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        notes: &mut Notes,
+    ) -> Result<()> {
+        notes.outcome.bytes_in += body.as_ref().map_or(0, |b| b.len() as u64);
+        let limit = match notes.route.as_ref().map(|route| route.mode) {
+            Some(Mode::Stream { max_body }) => max_body,
+            _ => None,
+        };
+        if limit.is_some_and(|limit| notes.outcome.bytes_in > limit) {
+            notes.outcome.refused = Some((Cause::BodyTooLarge, "body_too_large"));
+            return Err(Error::explain(ErrorType::HTTPStatus(413), "body too large"));
+        }
+        // An empty last piece makes Pingora 0.9.1 end a chunked body twice (its issue 935).
+        if end && body.as_ref().is_some_and(Bytes::is_empty) {
+            *body = None;
+        }
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        _session: &mut Session,
+        head: &mut ResponseHeader,
+        notes: &mut Notes,
+    ) -> Result<()> {
+        let dropped: Vec<_> =
+            head.headers.keys().filter(|name| crate::cors::is_cors_header(name)).cloned().collect();
+        for name in &dropped {
+            head.remove_header(name);
+        }
+        self.finish_head(head, notes);
+        Ok(())
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, notes: &mut Notes) -> FailToProxy {
+        if session.response_written().is_none() && error.esource() != &ErrorSource::Downstream {
+            let reject = self.stream_failure(error, notes);
+            // The connection may be gone; then there is nobody to tell.
+            let _ = self.refuse(session, notes, &reject).await;
+        }
+        FailToProxy { error_code: notes.outcome.status, can_reuse_downstream: false }
+    }
+
+    fn suppress_error_log(&self, _session: &Session, _notes: &Notes, _error: &Error) -> bool {
+        // The access line tells it.
+        true
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, notes: &mut Notes) {
+        if !notes.outcome.logged_elsewhere {
+            self.log_request(session, error, notes);
+        }
+    }
+}
+
+impl Gateway {
+    async fn handle(
+        &self,
+        session: &mut Session,
+        notes: &mut Notes,
+        snapshot: &Arc<Snapshot>,
+    ) -> Result<Handled> {
+        let downstream = &mut *session.downstream_session;
+        // This also fixes how the body is framed, so that the head can be taken out.
+        let has_body = !downstream.is_body_empty();
+        let mut head = take_head(downstream)?;
+        notes.small_body = has_body && body::length(&head).is_some_and(|length| length <= DRAIN_MAX);
+        notes.origin = head.headers.get(ORIGIN).cloned();
+        let operation_id = operation::of(&head);
+        let client = operation::client(downstream);
+
+        if let Some(preflight) = snapshot.cors.preflight(&head) {
+            notes.cx = Some(Context::new(UnixTime::now(), client, operation_id, "".into()));
+            notes.head = Some(head);
+            notes.outcome.status = preflight.status.as_u16();
+            self.write(downstream, preflight, Bytes::new()).await?;
+            return Ok(Handled::Done);
+        }
+
+        let mut cx = Context::new(UnixTime::now(), client, operation_id, "".into());
+        let outgoing = self.decide(session, &mut head, has_body, &mut cx, notes, snapshot).await;
+        notes.cx = Some(cx);
+        let answered = match outgoing {
+            Ok(Outgoing::Stream) => {
+                *session.downstream_session.req_header_mut() = head;
+                return Ok(Handled::Stream);
+            }
+            Ok(Outgoing::Tunnel) => {
+                notes.head = Some(head);
+                return Ok(Handled::Done);
+            }
+            Ok(Outgoing::Answer(answer)) => self.respond(session, notes, &head, answer).await,
+            Ok(Outgoing::Reply(reply)) => self.write_reply(session, notes, reply).await,
+            Err(reject) => self.refuse(session, notes, &reject).await,
+        };
+        notes.head = Some(head);
+        answered.map(|()| Handled::Done)
+    }
+
+    /// Finds the route, runs its chain and asks its upstream.
+    async fn decide(
+        &self,
+        session: &mut Session,
+        head: &mut RequestHeader,
+        has_body: bool,
+        cx: &mut Context,
+        notes: &mut Notes,
+        snapshot: &Arc<Snapshot>,
+    ) -> Result<Outgoing, Reject> {
+        let route = Arc::clone(find(snapshot, head)?);
+        notes.route = Some(Arc::clone(&route));
+        cx.upstream = Arc::clone(&route.upstream.name);
+        let ask = match route.mode {
+            Mode::Tunnel { .. } => Some(tunnel::ask(head, has_body)?),
+            Mode::Exchange { .. } | Mode::Stream { .. } => None,
+        };
+        let expects_continue = body::expects_continue(head);
+        // What names one connection only is gone before a filter can set something by that name.
+        forward::clean(head)?;
+
+        let in_time = pingora_timeout::timeout(route.timeout, async {
+            let max_body = match route.mode {
+                Mode::Exchange { max_body, .. } => max_body,
+                Mode::Stream { .. } | Mode::Tunnel { .. } => 0,
+            };
+            let downstream = &mut *session.downstream_session;
+            let mut body = SessionBody::new(downstream, head, has_body, max_body, expects_continue);
+            let passed = route.chain.request(&mut Request { head, body: &mut body }, cx).await;
+            notes.outcome.chain = notes.started.elapsed();
+            passed?;
+            match route.mode {
+                Mode::Stream { .. } => Ok(Outgoing::Stream),
+                Mode::Exchange { .. } => {
+                    let body = imgate_filters::Body::read(&mut body).await?;
+                    notes.outcome.bytes_in = body.len() as u64;
+                    self.exchange(&route, head, has_body.then_some(&body), cx, notes, snapshot).await
+                }
+                Mode::Tunnel { idle_timeout } => {
+                    self.open_socket(session, &route, head, ask, idle_timeout, cx, notes).await
+                }
+            }
+        });
+        in_time.await.unwrap_or_else(|_| {
+            let reject = Reject::new(Cause::UpstreamTimeout, "request_deadline");
+            Err(reject.with(Hint::RetryAfter(RETRY_AFTER)))
+        })
+    }
+
+    /// Sends a whole request and takes the answer, healing a stale token on the way.
+    async fn exchange(
+        &self,
+        route: &Route,
+        head: &mut RequestHeader,
+        body: Option<&Bytes>,
+        cx: &mut Context,
+        notes: &mut Notes,
+        snapshot: &Snapshot,
+    ) -> Result<Outgoing, Reject> {
+        let answer = self.ask_upstream(route, head, body, cx, notes, snapshot).await?;
+        if !cx.injected {
+            return Ok(Outgoing::Answer(answer));
+        }
+        self.heal(route, head, body, cx, notes, snapshot, answer).await
+    }
+
+    /// One exchange with the upstream, counted.
+    async fn ask_upstream(
+        &self,
+        route: &Route,
+        head: &RequestHeader,
+        body: Option<&Bytes>,
+        cx: &Context,
+        notes: &mut Notes,
+        snapshot: &Snapshot,
+    ) -> Result<Answer, Reject> {
+        let repeat = match route.mode {
+            Mode::Exchange { repeat: exchange::Repeat::Refuse, .. } if !head.method.is_safe() => {
+                exchange::Repeat::Refuse
+            }
+            _ => exchange::Repeat::Allow,
+        };
+        let target = stripped(head.raw_path(), route.strip);
+        let body = body.map(Bytes::as_ref);
+        let wire = forward::write_request(head, target, body, &snapshot.ours, cx.client);
+        let began = Instant::now();
+        let answer = exchange::exchange(&route.upstream, &wire, &head.method, repeat, snapshot.hold).await;
+        let took = began.elapsed();
+        notes.outcome.upstream += took;
+        match answer {
+            Ok(answer) => {
+                let code = match &answer.body {
+                    Body::Whole(body) => envelope::err_code(body),
+                    Body::Flowing { first, .. } => envelope::err_code(first),
+                };
+                notes.outcome.err_code = code;
+                route.upstream_metrics.answered(code, took);
+                Ok(answer)
+            }
+            Err(error) => {
+                let reject = Reject::from(error);
+                route.upstream_metrics.failed(reject.cause);
+                Err(reject)
+            }
+        }
+    }
+
+    /// Writes an upstream's answer to the client.
+    async fn respond(
+        &self,
+        session: &mut Session,
+        notes: &mut Notes,
+        request: &RequestHeader,
+        Answer { mut head, body }: Answer,
+    ) -> Result<()> {
+        self.finish_head(&mut head, notes);
+        match body {
+            Body::Whole(body) => {
+                let body = answer::compress(&mut head, body, &request.headers);
+                answer::set_length(&mut head, &request.method, &body);
+                notes.outcome.bytes_out = body.len() as u64;
+                self.write(&mut session.downstream_session, head, body).await
+            }
+            Body::Flowing { first, rest } => {
+                self.flow(session, notes, request.version, head, first, *rest).await
+            }
+        }
+    }
+
+    /// Passes on an answer that is too large to be held, piece by piece.
+    async fn flow(
+        &self,
+        session: &mut Session,
+        notes: &mut Notes,
+        client_version: Version,
+        mut head: ResponseHeader,
+        first: Bytes,
+        mut rest: exchange::Rest,
+    ) -> Result<()> {
+        let downstream = &mut *session.downstream_session;
+        if !head.headers.contains_key(CONTENT_LENGTH) {
+            if client_version == Version::HTTP_11 {
+                let _ = head.insert_header(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            } else {
+                downstream.set_keepalive(None);
+            }
+        }
+        downstream.write_response_header(Box::new(head)).await?;
+        let mut piece = Some(first);
+        while let Some(bytes) = piece {
+            notes.outcome.bytes_out += bytes.len() as u64;
+            downstream.write_response_body(bytes, false).await?;
+            piece = match rest.next().await {
+                Ok(piece) => piece,
+                Err(error) => {
+                    // The client must not take what it has for the whole: no end is written.
+                    let reject = Reject::from(error);
+                    notes.outcome.refused = Some((reject.cause, reject.reason));
+                    downstream.set_keepalive(None);
+                    return Err(Error::explain(ErrorType::ReadError, "upstream answer broke off"));
+                }
+            };
+        }
+        rest.finish();
+        downstream.write_response_body(Bytes::new(), true).await
+    }
+
+    /// What every answer gets, whoever made it.
+    fn finish_head(&self, head: &mut ResponseHeader, notes: &mut Notes) {
+        notes.outcome.status = head.status.as_u16();
+        let (Some(snapshot), Some(cx)) = (&notes.snapshot, &notes.cx) else { return };
+        let _ = head.insert_header(operation_id::HEADER, cx.operation_id.value().clone());
+        if let Some(route) = &notes.route {
+            route.chain.response(head, cx);
+        }
+        snapshot.cors.apply(head, notes.origin.as_ref());
+    }
+
+    async fn refuse(&self, session: &mut Session, notes: &mut Notes, reject: &Reject) -> Result<()> {
+        notes.outcome.refused = Some((reject.cause, reject.reason));
+        self.metrics.refused(reject.cause);
+        let Some(snapshot) = notes.snapshot.clone() else {
+            return Err(Error::new(ErrorType::InternalError));
+        };
+        let operation_id = notes.cx.as_ref().map_or_else(fresh_operation_id, |cx| cx.operation_id.clone());
+        let to = To {
+            answers: &snapshot.answers,
+            cors: &snapshot.cors,
+            origin: notes.origin.as_ref(),
+            operation_id: operation_id.value(),
+        };
+        let reply = reply::refuse(reject, to);
+        self.write_reply(session, notes, reply).await
+    }
+
+    async fn write_reply(&self, session: &mut Session, notes: &mut Notes, reply: Reply) -> Result<()> {
+        let downstream = &mut *session.downstream_session;
+        if notes.small_body {
+            downstream.set_close_on_response_before_downstream_finish(false);
+            downstream.set_total_drain_timeout(Some(DRAIN));
+        }
+        notes.outcome.status = reply.head.status.as_u16();
+        notes.outcome.err_code = Some(i64::from(reply.err_code));
+        notes.outcome.bytes_out = reply.body.len() as u64;
+        self.write(downstream, reply.head, reply.body.into()).await
+    }
+
+    async fn write(&self, downstream: &mut ServerSession, head: ResponseHeader, body: Bytes) -> Result<()> {
+        downstream.write_response_header(Box::new(head)).await?;
+        downstream.write_response_body(body, true).await
+    }
+
+    fn stream_failure(&self, error: &Error, notes: &Notes) -> Reject {
+        if let Some((cause, reason)) = notes.outcome.refused {
+            return Reject::new(cause, reason);
+        }
+        let (cause, reason) = match error.etype() {
+            ErrorType::ConnectTimedout => (Cause::UpstreamTimeout, "connect_timeout"),
+            ErrorType::ReadTimedout | ErrorType::WriteTimedout => (Cause::UpstreamTimeout, "upstream_silent"),
+            ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError => {
+                (Cause::UpstreamUnreachable, "connect_refused")
+            }
+            _ => (Cause::UpstreamUnreachable, "upstream_broken"),
+        };
+        if let Some(route) = &notes.route {
+            route.upstream_metrics.failed(cause);
+        }
+        Reject::new(cause, reason).with(Hint::RetryAfter(RETRY_AFTER))
+    }
+}
+
+/// Takes the head out of Pingora's session, to be edited and forwarded without a copy. What stays
+/// behind has the method, which Pingora needs to know that an answer to HEAD has no body.
+fn take_head(downstream: &mut ServerSession) -> Result<RequestHeader> {
+    let head = downstream.req_header_mut();
+    let mut rest = RequestHeader::build_no_case(head.method.clone(), b"/", None)?;
+    rest.set_version(head.version);
+    Ok(std::mem::replace(head, rest))
+}
+
+fn find<'a>(snapshot: &'a Snapshot, head: &RequestHeader) -> Result<&'a Arc<Route>, Reject> {
+    let raw = std::str::from_utf8(head.raw_path())
+        .map_err(|_| Reject::new(Cause::BadRequest, "target_not_ascii"))?;
+    let path = raw.split_once('?').map_or(raw, |(path, _)| path);
+    check_path(path).map_err(|fault| Reject::new(Cause::BadRequest, fault.as_str()))?;
+    let host = head.headers.get(HOST).and_then(|h| h.to_str().ok()).unwrap_or("");
+    match snapshot.table.find(host, &head.method, path) {
+        Found::Route(route) => Ok(route),
+        Found::MethodNotAllowed(allow) => {
+            Err(Reject::new(Cause::MethodNotAllowed, "method_not_allowed").with(Hint::Allow(allow.into())))
+        }
+        Found::None => Err(Reject::new(Cause::NoRoute, "no_route")),
+    }
+}
+
+/// The target without the front that stays here; never empty.
+fn stripped(target: &[u8], strip: usize) -> &[u8] {
+    match target.get(strip..) {
+        Some(rest) if rest.starts_with(b"/") => rest,
+        _ => target,
+    }
+}

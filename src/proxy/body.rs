@@ -1,0 +1,109 @@
+//! A request's body, read from Pingora's session when somebody asks for it.
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, EXPECT};
+use imgate_filters::{Body, Cause, Reject};
+use pingora_core::protocols::http::ServerSession;
+use pingora_error::ErrorType;
+use pingora_http::RequestHeader;
+
+/// Whether the client waits for a word before it sends its body. Source: RFC 9110 section 10.1.1.
+pub(super) fn expects_continue(head: &RequestHeader) -> bool {
+    head.headers.get(EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// The length a body was announced with; `None` if it comes in chunks.
+pub(super) fn length(head: &RequestHeader) -> Option<u64> {
+    head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok())
+}
+
+/// The body of the request under way.
+pub(super) struct SessionBody<'a> {
+    downstream: &'a mut ServerSession,
+    announced: bool,
+    length: Option<u64>,
+    limit: usize,
+    expects_continue: bool,
+    read: Option<Bytes>,
+}
+
+impl<'a> SessionBody<'a> {
+    pub(super) fn new(
+        downstream: &'a mut ServerSession,
+        head: &RequestHeader,
+        announced: bool,
+        limit: usize,
+        expects_continue: bool,
+    ) -> Self {
+        Self { downstream, announced, length: length(head), limit, expects_continue, read: None }
+    }
+
+    async fn read_whole(&mut self) -> Result<Bytes, Reject> {
+        if !self.announced {
+            return Ok(Bytes::new());
+        }
+        if self.length.is_some_and(|length| length > self.limit as u64) {
+            return Err(self.too_large());
+        }
+        if self.expects_continue {
+            self.downstream.write_continue_response().await.map_err(|_| cut())?;
+        }
+        let Some(first) = self.piece().await? else { return Ok(Bytes::new()) };
+        if self.downstream.is_body_done() {
+            return self.bounded(first);
+        }
+        let mut whole = BytesMut::from(first);
+        while let Some(piece) = self.piece().await? {
+            whole.extend_from_slice(&piece);
+            if whole.len() > self.limit {
+                return Err(self.too_large());
+            }
+        }
+        self.bounded(whole.freeze())
+    }
+
+    fn bounded(&mut self, body: Bytes) -> Result<Bytes, Reject> {
+        if body.len() > self.limit { Err(self.too_large()) } else { Ok(body) }
+    }
+
+    async fn piece(&mut self) -> Result<Option<Bytes>, Reject> {
+        match self.downstream.read_request_body().await {
+            Ok(piece) => Ok(piece),
+            Err(error) => {
+                // What follows on this connection cannot be told apart any more.
+                self.downstream.set_keepalive(None);
+                match error.etype() {
+                    ErrorType::ReadTimedout => Err(Reject::new(Cause::BadRequest, "body_too_slow")),
+                    _ => Err(cut()),
+                }
+            }
+        }
+    }
+
+    fn too_large(&mut self) -> Reject {
+        // The rest may be any length, so the connection ends with the answer.
+        self.downstream.set_keepalive(None);
+        Reject::new(Cause::BodyTooLarge, "body_too_large")
+    }
+}
+
+fn cut() -> Reject {
+    Reject::new(Cause::BadRequest, "body_cut")
+}
+
+#[async_trait]
+impl Body for SessionBody<'_> {
+    fn is_announced(&self) -> bool {
+        self.announced
+    }
+
+    async fn read(&mut self) -> Result<Bytes, Reject> {
+        if let Some(read) = &self.read {
+            return Ok(read.clone());
+        }
+        let body = self.read_whole().await?;
+        self.read = Some(body.clone());
+        Ok(body)
+    }
+}

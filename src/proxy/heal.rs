@@ -1,0 +1,123 @@
+//! A token of ours that OpenIM refuses: one fresh look in the store, one more try, no loop.
+//!
+//! OpenIM checks the token before it does anything, so a refused request may be sent again. Its codes
+//! 1501 to 1507 log users out, so they reach a client only as a verdict on the user's own token that a
+//! fresh look confirmed; and never with OpenIM's text, which holds the token on the released line.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http::header::CONTENT_ENCODING;
+use imgate_filters::reject::{Hint, LOGOUT_CODES, RETRY_AFTER};
+use imgate_filters::{Cause, Context, Reject, inject_token, set_header};
+use pingora_http::RequestHeader;
+
+use super::{Gateway, Notes, Outgoing};
+use crate::envelope;
+use crate::exchange::{Answer, Body};
+use crate::gateway::{Route, Snapshot};
+use crate::metrics::Heal;
+use crate::reply::{self, To};
+
+/// The code of a token that a newer login replaced. Source: open-im-server
+/// `pkg/common/servererrs/code.go`.
+const KICKED: u32 = 1506;
+
+impl Gateway {
+    /// Looks at the answer to a request with an injected token, and acts if the token was refused.
+    #[allow(clippy::too_many_arguments, reason = "one exchange, seen from all sides")]
+    pub(super) async fn heal(
+        &self,
+        route: &Route,
+        head: &mut RequestHeader,
+        body: Option<&Bytes>,
+        cx: &mut Context,
+        notes: &mut Notes,
+        snapshot: &Snapshot,
+        answer: Answer,
+    ) -> Result<Outgoing, Reject> {
+        let Some(code) = refusal_of_token(&answer)? else {
+            return Ok(Outgoing::Answer(answer));
+        };
+        let found = self.look_again(cx, snapshot).await;
+        match found {
+            Fresh::Away(why) => self.unhealed(Heal::StoreAway, why),
+            Fresh::Gone => {
+                self.metrics.healed(Heal::Gone);
+                Err(Reject::new(Cause::TokenMissing, "token_gone"))
+            }
+            Fresh::Same if code == KICKED => {
+                self.metrics.healed(Heal::Verdict);
+                let to = To {
+                    answers: &snapshot.answers,
+                    cors: &snapshot.cors,
+                    origin: notes.origin.as_ref(),
+                    operation_id: cx.operation_id.value(),
+                };
+                Ok(Outgoing::Reply(reply::relay_verdict(KICKED, "TokenKickedError", to)))
+            }
+            Fresh::Same => self.unhealed(Heal::Unchanged, "token_refused"),
+            Fresh::Other(value) => {
+                set_header(head, inject_token::HEADER, value);
+                let answer = self.ask_upstream(route, head, body, cx, notes, snapshot).await?;
+                if refusal_of_token(&answer)?.is_some() {
+                    return self.unhealed(Heal::StillRefused, "token_refused_again");
+                }
+                self.metrics.healed(Heal::Healed);
+                notes.outcome.healed = true;
+                Ok(Outgoing::Answer(answer))
+            }
+        }
+    }
+
+    fn unhealed(&self, result: Heal, reason: &'static str) -> Result<Outgoing, Reject> {
+        self.metrics.healed(result);
+        Err(Reject::new(Cause::StoreUnavailable, reason).with(Hint::RetryAfter(RETRY_AFTER)))
+    }
+
+    /// Reads the caller's token from the store, past the cache.
+    async fn look_again(&self, cx: &mut Context, snapshot: &Snapshot) -> Fresh {
+        let (Some(caller), Some(used)) = (&cx.caller, &cx.token) else {
+            return Fresh::Away("caller_unknown");
+        };
+        let user = match snapshot.store.reread_user(&caller.session.user).await {
+            Ok(user) => user,
+            Err(why) => return Fresh::Away(why.as_str()),
+        };
+        let Some(token) = user.token(caller.session.platform) else { return Fresh::Gone };
+        if token.expose() == used.expose() {
+            return Fresh::Same;
+        }
+        let Ok(mut value) = HeaderValue::from_str(token.expose()) else {
+            return Fresh::Away("token_unprintable");
+        };
+        value.set_sensitive(true);
+        let token = Arc::clone(token);
+        cx.token = Some(token);
+        Fresh::Other(value)
+    }
+}
+
+/// What a fresh look in the store found.
+enum Fresh {
+    /// Another token than the one OpenIM refused.
+    Other(HeaderValue),
+    /// The same token.
+    Same,
+    /// No token.
+    Gone,
+    /// Nothing, for this reason.
+    Away(&'static str),
+}
+
+/// The code by which OpenIM refused the token, if it did.
+fn refusal_of_token(answer: &Answer) -> Result<Option<u32>, Reject> {
+    // Identity was asked for; in anything else a refusal, and the token in its text, would be hidden.
+    if answer.head.headers.contains_key(CONTENT_ENCODING) {
+        return Err(Reject::new(Cause::UpstreamUnreachable, "answer_encoded"));
+    }
+    let Body::Whole(body) = &answer.body else { return Ok(None) };
+    let code = envelope::err_code(body).and_then(|code| u32::try_from(code).ok());
+    Ok(code.filter(|code| LOGOUT_CODES.contains(code)))
+}

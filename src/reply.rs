@@ -1,0 +1,155 @@
+//! The only writer of an answer we make ourselves, always in OpenIM's envelope.
+//!
+//! SDKs read `errCode` and ignore the status; browsers need CORS headers to read anything; operators
+//! need the operation id. Every refusal carries all three, is at most 1 KiB and not compressed.
+
+use http::HeaderValue;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use imgate_filters::operation_id;
+use imgate_filters::reject::{Answer, Answers, Hint, Reject};
+use pingora_http::ResponseHeader;
+
+use crate::cors;
+use crate::envelope;
+
+/// The header that tells a client our clock, in seconds since the Unix epoch.
+pub const X_SERVER_TIME: &str = "x-server-time";
+
+/// What an answer needs to know of its request.
+#[derive(Clone, Copy)]
+pub struct To<'a> {
+    /// The table of answers.
+    pub answers: &'a Answers,
+    /// The cross-origin policy.
+    pub cors: &'a cors::Policy,
+    /// The page that asks, if a browser says so.
+    pub origin: Option<&'a HeaderValue>,
+    /// The name of the operation.
+    pub operation_id: &'a HeaderValue,
+}
+
+/// A written answer.
+pub struct Reply {
+    /// Status and headers.
+    pub head: ResponseHeader,
+    /// The envelope.
+    pub body: Vec<u8>,
+    /// The `errCode` in it.
+    pub err_code: u32,
+}
+
+/// Turns a refusal into an answer.
+pub fn refuse(reject: &Reject, to: To<'_>) -> Reply {
+    let answer = to.answers.of(reject.cause);
+    let body = envelope::write(answer.err_code, answer.err_msg, &detail(reject, answer));
+    let mut head = json_head(answer.status, body.len(), to);
+    if answer.status == http::StatusCode::UNAUTHORIZED {
+        insert(&mut head, WWW_AUTHENTICATE, HeaderValue::from_static("Signature realm=\"imgate\""));
+    }
+    match &reject.hint {
+        Hint::None => {}
+        Hint::RetryAfter(wait) => insert(&mut head, RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1))),
+        Hint::ServerTime(now) => {
+            let _ = head.insert_header(X_SERVER_TIME, HeaderValue::from(now.0));
+        }
+        Hint::Allow(methods) => {
+            if let Ok(value) = HeaderValue::from_str(methods) {
+                insert(&mut head, ALLOW, value);
+            }
+        }
+    }
+    Reply { head, body, err_code: answer.err_code }
+}
+
+/// Relays one of OpenIM's own refusals with nothing of its internal text in it.
+pub fn relay_verdict(err_code: u32, err_msg: &str, to: To<'_>) -> Reply {
+    let body = envelope::write(err_code, err_msg, "");
+    let head = json_head(http::StatusCode::OK, body.len(), to);
+    Reply { head, body, err_code }
+}
+
+fn json_head(status: http::StatusCode, length: usize, to: To<'_>) -> ResponseHeader {
+    let mut head = ResponseHeader::build_no_case(status, Some(12)).expect("the status is one already");
+    insert(&mut head, CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    insert(&mut head, CONTENT_LENGTH, HeaderValue::from(length));
+    insert(&mut head, CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    insert(&mut head, operation_id::HEADER, to.operation_id.clone());
+    to.cors.apply(&mut head, to.origin);
+    head
+}
+
+/// What the client may read: our own words on its own mistake, nothing on ours.
+fn detail(reject: &Reject, answer: Answer) -> String {
+    match &reject.hint {
+        Hint::ServerTime(now) => format!("server_time={now}"),
+        _ if answer.status.is_server_error() => String::new(),
+        _ => reject.reason.to_owned(),
+    }
+}
+
+fn insert(head: &mut ResponseHeader, name: http::HeaderName, value: HeaderValue) {
+    // Name and value are valid already, which is all that could fail.
+    let _ = head.insert_header(name, value);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use imgate_filters::Cause;
+    use imgate_identity::time::UnixTime;
+
+    use super::*;
+
+    fn reply(reject: &Reject) -> (ResponseHeader, String) {
+        let cors = cors::Policy {
+            origins: cors::Origins::Any,
+            allow_headers: None,
+            credentials: false,
+            max_age: Duration::ZERO,
+        };
+        let to = To {
+            answers: &Answers::default(),
+            cors: &cors,
+            origin: None,
+            operation_id: &HeaderValue::from_static("op-1"),
+        };
+        let Reply { head, body, .. } = refuse(reject, to);
+        (head, String::from_utf8(body).unwrap())
+    }
+
+    fn value(head: &ResponseHeader, name: &str) -> Option<String> {
+        head.headers.get(name).map(|v| v.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn every_refusal_can_be_read_by_sdk_browser_and_operator() {
+        for cause in Cause::ALL {
+            let (head, body) = reply(&Reject::new(cause, "why"));
+            assert!(body.len() <= 1024);
+            let code = u64::from(Answers::default().of(cause).err_code);
+            let json: serde_json::Value = serde_json::from_str(&body).unwrap();
+            assert_eq!(json["errCode"].as_u64(), Some(code));
+            assert_eq!(value(&head, "content-type").as_deref(), Some("application/json"));
+            assert_eq!(value(&head, "access-control-allow-origin").as_deref(), Some("*"));
+            assert_eq!(value(&head, "operationid").as_deref(), Some("op-1"));
+            assert_eq!(value(&head, "www-authenticate").is_some(), head.status == 401, "{cause}");
+        }
+    }
+
+    #[test]
+    fn a_skewed_clock_is_told_ours() {
+        let (head, body) = reply(
+            &Reject::new(Cause::ClockSkew, "clock_skew").with(Hint::ServerTime(UnixTime(1_800_000_000))),
+        );
+        assert_eq!(value(&head, X_SERVER_TIME).as_deref(), Some("1800000000"));
+        assert!(body.contains("\"errDlt\":\"server_time=1800000000\""), "{body}");
+    }
+
+    #[test]
+    fn our_own_faults_are_not_explained_to_clients() {
+        let (head, body) = reply(&Reject::from(imgate_identity::store::Unavailable::Unmarked));
+        assert_eq!(body, r#"{"errCode":20401,"errMsg":"StoreUnavailableError","errDlt":""}"#);
+        assert_eq!(value(&head, "retry-after").as_deref(), Some("1"));
+    }
+}

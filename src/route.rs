@@ -1,0 +1,442 @@
+//! From host, method and path to a route: pure, no I/O, and no slower with more routes.
+//!
+//! Paths are compared byte by byte as sent, in their case. Routes tied to a host come before those that
+//! are not, an exact path before a prefix, a longer prefix before a shorter one. The most specific path
+//! alone decides: if its routes do not take the method, nothing more general is asked.
+//! [`check_path`] refuses paths that another hop could read differently.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use foldhash::fast::RandomState;
+use http::Method;
+
+type Map<V> = HashMap<Box<str>, V, RandomState>;
+
+/// The longest host name, in bytes. Source: RFC 1035 section 2.3.4.
+const MAX_HOST: usize = 253;
+
+/// A set of methods, out of those that a route can take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Methods(u8);
+
+impl Methods {
+    const NAMES: [&'static str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
+
+    /// No method.
+    pub const NONE: Self = Self(0);
+    /// `GET` alone.
+    pub const GET: Self = Self(1);
+    /// `POST` alone.
+    pub const POST: Self = Self(1 << 2);
+    /// Every method that a route can take.
+    pub const ALL: Self = Self((1 << 6) - 1);
+
+    /// The set of one method; empty for a method that no route takes.
+    pub fn of(method: &Method) -> Self {
+        match *method {
+            Method::GET => Self::GET,
+            Method::HEAD => Self(1 << 1),
+            Method::POST => Self::POST,
+            Method::PUT => Self(1 << 3),
+            Method::PATCH => Self(1 << 4),
+            Method::DELETE => Self(1 << 5),
+            _ => Self::NONE,
+        }
+    }
+
+    /// Reads the name of a method, in upper case; `None` for one that no route takes.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::NAMES.iter().position(|known| *known == name).map(|i| Self(1 << i))
+    }
+
+    /// The methods of either set.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The methods of both sets.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// Lists them as an `Allow` header does.
+impl fmt::Display for Methods {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let listed = Self::NAMES.iter().enumerate().filter(|(i, _)| self.0 & (1 << i) != 0);
+        for (n, (_, name)) in listed.enumerate() {
+            if n > 0 {
+                f.write_str(", ")?;
+            }
+            f.write_str(name)?;
+        }
+        Ok(())
+    }
+}
+
+impl From<Methods> for Box<str> {
+    fn from(methods: Methods) -> Self {
+        methods.to_string().into()
+    }
+}
+
+/// What paths a route takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pattern {
+    /// This path.
+    Exact(Box<str>),
+    /// This path, which ends in `/`, and all below it.
+    Prefix(Box<str>),
+}
+
+impl Pattern {
+    /// Whether it takes this path.
+    pub fn matches(&self, path: &str) -> bool {
+        match self {
+            Self::Exact(exact) => path == &**exact,
+            Self::Prefix(prefix) => path.starts_with(&**prefix),
+        }
+    }
+
+    /// The path as written.
+    pub fn path(&self) -> &str {
+        match self {
+            Self::Exact(path) | Self::Prefix(path) => path,
+        }
+    }
+}
+
+/// A prefix is shown with a star behind it.
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(path) => f.write_str(path),
+            Self::Prefix(prefix) => write!(f, "{prefix}*"),
+        }
+    }
+}
+
+/// What [`Table::find`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found<'a, T> {
+    /// The route.
+    Route(&'a T),
+    /// The path is known, the method is not; these are.
+    MethodNotAllowed(Methods),
+    /// Nothing.
+    None,
+}
+
+/// Two routes that would take the same requests.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{methods} {pattern} is taken already")]
+pub struct Clash<T: fmt::Debug> {
+    /// The route that was there first.
+    pub earlier: T,
+    /// What both take.
+    pub pattern: Pattern,
+    /// The methods that both take.
+    pub methods: Methods,
+    /// The host that both take; `None` for routes without a host.
+    pub host: Option<Box<str>>,
+}
+
+/// Routes, arranged so that finding one costs the same however many there are.
+#[derive(Clone, Debug)]
+pub struct Table<T> {
+    routes: Box<[T]>,
+    hosts: Map<Paths>,
+    any_host: Paths,
+}
+
+/// The routes of one host.
+#[derive(Clone, Debug, Default)]
+struct Paths {
+    exact: Map<Entry>,
+    prefixes: Map<Entry>,
+    /// The longest prefix, in bytes: nothing longer is looked up.
+    longest: usize,
+}
+
+/// The routes of one pattern; there is hardly ever a second one.
+#[derive(Clone, Debug)]
+struct Entry {
+    first: Slot,
+    more: Vec<Slot>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    methods: Methods,
+    route: u32,
+}
+
+impl Entry {
+    fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
+        std::iter::once(self.first).chain(self.more.iter().copied())
+    }
+
+    fn taking(&self, methods: Methods) -> Option<Slot> {
+        self.slots().find(|slot| !slot.methods.and(methods).is_empty())
+    }
+
+    fn methods(&self) -> Methods {
+        self.slots().fold(Methods::NONE, |all, slot| all.or(slot.methods))
+    }
+}
+
+impl Paths {
+    fn find(&self, path: &str) -> Option<&Entry> {
+        self.exact.get(path).or_else(|| self.find_prefix(path.as_bytes(), path))
+    }
+
+    /// Tries the front of the path up to each `/`, longest first.
+    fn find_prefix(&self, bytes: &[u8], path: &str) -> Option<&Entry> {
+        let mut end = bytes.len().min(self.longest);
+        while let Some(slash) = memchr::memrchr(b'/', &bytes[..end]) {
+            // A `/` is one byte, so the cut is between characters.
+            if let Some(entry) = self.prefixes.get(&path[..=slash]) {
+                return Some(entry);
+            }
+            end = slash;
+        }
+        None
+    }
+
+    fn entry(&mut self, pattern: &Pattern) -> Option<&mut Entry> {
+        match pattern {
+            Pattern::Exact(path) => self.exact.get_mut(&**path),
+            Pattern::Prefix(path) => self.prefixes.get_mut(&**path),
+        }
+    }
+
+    fn add(&mut self, pattern: &Pattern, slot: Slot) {
+        if let Some(entry) = self.entry(pattern) {
+            entry.more.push(slot);
+            return;
+        }
+        let entry = Entry { first: slot, more: Vec::new() };
+        match pattern {
+            Pattern::Exact(path) => self.exact.insert(path.clone(), entry),
+            Pattern::Prefix(path) => {
+                self.longest = self.longest.max(path.len());
+                self.prefixes.insert(path.clone(), entry)
+            }
+        };
+    }
+}
+
+impl<T> Table<T> {
+    /// Starts a table.
+    pub fn builder() -> TableBuilder<T> {
+        TableBuilder { routes: Vec::new(), hosts: Map::default(), any_host: Paths::default() }
+    }
+
+    /// Finds the route of a request. `host` is the `Host` header as sent, `path` the path without its
+    /// query.
+    pub fn find(&self, host: &str, method: &Method, path: &str) -> Found<'_, T> {
+        let of_host = self.of_host(host).and_then(|paths| paths.find(path));
+        let Some(entry) = of_host.or_else(|| self.any_host.find(path)) else { return Found::None };
+        match entry.taking(Methods::of(method)) {
+            Some(slot) => Found::Route(&self.routes[slot.route as usize]),
+            None => Found::MethodNotAllowed(entry.methods()),
+        }
+    }
+
+    fn of_host(&self, host: &str) -> Option<&Paths> {
+        if self.hosts.is_empty() {
+            return None;
+        }
+        let name = host_name(host);
+        let mut lower = [0; MAX_HOST];
+        let lower = lower.get_mut(..name.len())?;
+        lower.copy_from_slice(name.as_bytes());
+        lower.make_ascii_lowercase();
+        self.hosts.get(std::str::from_utf8(lower).ok()?)
+    }
+
+    /// All routes, in the order in which they were inserted.
+    pub fn routes(&self) -> &[T] {
+        &self.routes
+    }
+
+    /// Makes the same table with other payloads, each made once.
+    ///
+    /// # Errors
+    /// The first error of `make`.
+    pub fn try_map<U, E>(&self, make: impl FnMut(&T) -> Result<U, E>) -> Result<Table<U>, E> {
+        let routes: Vec<U> = self.routes.iter().map(make).collect::<Result<_, E>>()?;
+        Ok(Table { routes: routes.into(), hosts: self.hosts.clone(), any_host: self.any_host.clone() })
+    }
+}
+
+/// A `Host` header without its port.
+fn host_name(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+/// A [`Table`] in the making.
+#[derive(Debug)]
+pub struct TableBuilder<T> {
+    routes: Vec<T>,
+    hosts: Map<Paths>,
+    any_host: Paths,
+}
+
+impl<T: Clone + fmt::Debug> TableBuilder<T> {
+    /// Adds a route, for these hosts or, if there are none, for any. Hosts are names in lower case.
+    ///
+    /// # Errors
+    /// An earlier route has the same pattern, a host and a method in common with it; then nothing is
+    /// added.
+    pub fn insert(
+        &mut self,
+        hosts: &[Box<str>],
+        methods: Methods,
+        pattern: &Pattern,
+        route: T,
+    ) -> Result<(), Clash<T>> {
+        let hosts: Vec<Option<&str>> =
+            if hosts.is_empty() { vec![None] } else { hosts.iter().map(|host| Some(&**host)).collect() };
+        for host in &hosts {
+            self.check(*host, methods, pattern)?;
+        }
+        let slot = Slot { methods, route: u32::try_from(self.routes.len()).unwrap_or(u32::MAX) };
+        for host in hosts {
+            self.paths(host).add(pattern, slot);
+        }
+        self.routes.push(route);
+        Ok(())
+    }
+
+    fn check(&mut self, host: Option<&str>, methods: Methods, pattern: &Pattern) -> Result<(), Clash<T>> {
+        let taken = self.paths(host).entry(pattern).and_then(|entry| entry.taking(methods));
+        let Some(slot) = taken else { return Ok(()) };
+        Err(Clash {
+            earlier: self.routes[slot.route as usize].clone(),
+            pattern: pattern.clone(),
+            methods: slot.methods.and(methods),
+            host: host.map(Into::into),
+        })
+    }
+
+    fn paths(&mut self, host: Option<&str>) -> &mut Paths {
+        match host {
+            None => &mut self.any_host,
+            Some(host) => self.hosts.entry(host.into()).or_default(),
+        }
+    }
+
+    /// Finishes the table.
+    pub fn build(self) -> Table<T> {
+        Table { routes: self.routes.into(), hosts: self.hosts, any_host: self.any_host }
+    }
+}
+
+/// Why a path is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PathFault {
+    /// It does not begin with `/`.
+    #[error("a path begins with `/`")]
+    NotAbsolute,
+    /// It has two `/` in a row, which some hops take for one.
+    #[error("a path has no empty segment")]
+    EmptySegment,
+    /// It has a segment `.` or `..`, which some hops resolve.
+    #[error("a path has no segment `.` or `..`")]
+    DotSegment,
+    /// It has a byte that is not visible ASCII.
+    #[error("a path is visible ASCII")]
+    Byte,
+    /// It has a `\`, `;`, `#` or `?`, which some hops take for a delimiter.
+    #[error("a path has no `\\`, `;`, `#` or `?`")]
+    Delimiter,
+    /// It has a `%` without two hexadecimal digits behind it.
+    #[error("a `%` in a path has two hexadecimal digits behind it")]
+    BadEscape,
+    /// It has an escape of something that needs none or that a hop could take for a delimiter.
+    #[error("a path escapes no letter, digit, `-`, `.`, `_`, `~`, `/`, `\\`, `%`, `;` or control character")]
+    Disguise,
+}
+
+impl PathFault {
+    /// A stable word for logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotAbsolute => "path_not_absolute",
+            Self::EmptySegment => "path_empty_segment",
+            Self::DotSegment => "path_dot_segment",
+            Self::Byte => "path_byte",
+            Self::Delimiter => "path_delimiter",
+            Self::BadEscape => "path_bad_escape",
+            Self::Disguise => "path_disguise",
+        }
+    }
+}
+
+/// Refuses a path that means one thing here and could mean another behind us.
+///
+/// # Errors
+/// The path, as sent and without its query, is not absolute, has empty or dot segments, a delimiter or
+/// a byte outside visible ASCII, or an escape that is malformed or hides something.
+pub fn check_path(path: &str) -> Result<(), PathFault> {
+    let Some(segments) = path.strip_prefix('/') else { return Err(PathFault::NotAbsolute) };
+    if segments.is_empty() {
+        return Ok(());
+    }
+    // Only the last segment may be empty: a path may end in `/`.
+    let mut rest = Some(segments);
+    while let Some(text) = rest {
+        let (segment, behind) = match text.split_once('/') {
+            Some((segment, behind)) => (segment, Some(behind)),
+            None => (text, None),
+        };
+        if segment.is_empty() && behind.is_some() {
+            return Err(PathFault::EmptySegment);
+        }
+        check_segment(segment)?;
+        rest = behind;
+    }
+    Ok(())
+}
+
+fn check_segment(segment: &str) -> Result<(), PathFault> {
+    if segment == "." || segment == ".." {
+        return Err(PathFault::DotSegment);
+    }
+    let bytes = segment.as_bytes();
+    for (i, byte) in bytes.iter().enumerate() {
+        match byte {
+            b'\\' | b';' | b'#' | b'?' => return Err(PathFault::Delimiter),
+            b'%' => check_escape(bytes.get(i + 1..i + 3))?,
+            byte if !byte.is_ascii_graphic() => return Err(PathFault::Byte),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn check_escape(digits: Option<&[u8]>) -> Result<(), PathFault> {
+    let value = |digit: u8| char::from(digit).to_digit(16);
+    let Some(&[high, low]) = digits else { return Err(PathFault::BadEscape) };
+    let (Some(high), Some(low)) = (value(high), value(low)) else { return Err(PathFault::BadEscape) };
+    let Ok(decoded) = u8::try_from(high * 16 + low) else { return Err(PathFault::BadEscape) };
+    let hides = decoded.is_ascii_alphanumeric()
+        || decoded.is_ascii_control()
+        || matches!(decoded, b'-' | b'.' | b'_' | b'~' | b'/' | b'\\' | b'%' | b';');
+    if hides { Err(PathFault::Disguise) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,315 @@
+//! What runs: sockets bound first, then served, reloaded on SIGHUP, drained on SIGTERM.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use imgate_identity::store::Health;
+use imgate_identity::time::UnixTime;
+use pingora_core::apps::HttpServerApp as _;
+use pingora_core::server::configuration::ServerConf;
+use pingora_proxy::HttpProxy;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use crate::access_log::AccessLog;
+use crate::admin::{Admin, Readiness};
+use crate::config::Config;
+use crate::front;
+use crate::gateway::{BuildError, Shared, Snapshot};
+use crate::metrics::Metrics;
+use crate::proxy::Gateway;
+
+/// How often idle upstream connections are looked through.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// How long requests and sockets under way may take to end when the gateway stops.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// How often a store that never answered is tried again.
+const TRY_STORE: Duration = Duration::from_secs(1);
+
+/// How many servers one streamed request may be offered to. Pingora counts attempts, not retries.
+const STREAM_ATTEMPTS: usize = 3;
+
+/// Why the gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is refused.
+    #[error(transparent)]
+    Config(#[from] BuildError),
+    /// A listener cannot be opened.
+    #[error("cannot listen on {address}: {cause}")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        cause: io::Error,
+    },
+    /// The access log cannot be opened.
+    #[error("cannot open the access log: {0}")]
+    Log(#[source] io::Error),
+    /// The metrics cannot be set up.
+    #[error("cannot set up metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// A gateway that serves.
+pub struct Server {
+    gateway: Gateway,
+    shared: Shared,
+    config: Config,
+    readiness: Arc<Readiness>,
+    proxy: Arc<HttpProxy<Gateway>>,
+    listeners: Vec<SocketAddr>,
+    admin: Option<SocketAddr>,
+    stopping: watch::Sender<bool>,
+    connections: TaskTracker,
+    housekeeping: TaskTracker,
+    quit: CancellationToken,
+}
+
+impl Server {
+    /// Binds everything, tries the store once, and serves.
+    ///
+    /// # Errors
+    /// The configuration does not hold together, an address cannot be bound, or the access log cannot
+    /// be opened. Nothing serves then.
+    pub async fn start(config: Config, shared: Shared) -> Result<Self, StartError> {
+        let metrics = Metrics::new()?;
+        let snapshot = Snapshot::build(&config, &shared, &metrics, None)?;
+        let bound = bind_all(config.listeners.iter().copied())?;
+        let bound_admin = config.admin.map(bind).transpose()?;
+        let log = AccessLog::open(&config.access_log).map_err(StartError::Log)?;
+
+        let gateway = Gateway {
+            snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
+            metrics,
+            log: Arc::new(log),
+            tunnels: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        };
+        gateway.metrics.config_loaded.set(UnixTime::now().0 as f64);
+        let mut server = Self {
+            proxy: Arc::new(pingora_proxy(&gateway, config.threads)),
+            listeners: addresses(&bound),
+            admin: bound_admin.as_ref().and_then(|l| l.local_addr().ok()),
+            readiness: Arc::default(),
+            stopping: watch::channel(false).0,
+            connections: TaskTracker::new(),
+            housekeeping: TaskTracker::new(),
+            quit: CancellationToken::new(),
+            gateway,
+            shared,
+            config,
+        };
+        server.try_store().await;
+        server.serve(bound, bound_admin);
+        server.keep_house();
+        Ok(server)
+    }
+
+    fn serve(&mut self, bound: Vec<TcpListener>, bound_admin: Option<TcpListener>) {
+        for listener in bound {
+            let (proxy, stopping) = (Arc::clone(&self.proxy), self.stopping.subscribe());
+            let open = self.gateway.metrics.connections.clone();
+            self.housekeeping.spawn(front::serve(listener, proxy, stopping, self.connections.clone(), open));
+        }
+        if let Some(listener) = bound_admin {
+            let admin = Arc::new(Admin::new(self.gateway.clone(), Arc::clone(&self.readiness)));
+            // The admin listener outlives the others, so that a drain can be watched.
+            let ((running, stopping), quit) = (watch::channel(false), self.quit.clone());
+            let uncounted = prometheus::IntGauge::new("admin", "admin").expect("the name is a legal one");
+            self.housekeeping.spawn(async move {
+                let tracker = TaskTracker::new();
+                tokio::select! {
+                    () = front::serve(listener, admin, stopping, tracker, uncounted) => {}
+                    () = quit.cancelled() => {}
+                }
+                drop(running);
+            });
+        }
+    }
+
+    async fn try_store(&self) {
+        match self.gateway.snapshot.load_full().store.probe().await {
+            Ok(()) => self.readiness.store_answered(),
+            Err(why) => warn!(store = why.as_str(), "store is not ready; callers get 503 until it is"),
+        }
+    }
+
+    fn keep_house(&self) {
+        let (gateway, readiness) = (self.gateway.clone(), Arc::clone(&self.readiness));
+        let quit = self.quit.clone();
+        self.housekeeping.spawn(async move {
+            let mut sweep = tokio::time::interval(SWEEP);
+            let mut watch_store = tokio::time::interval(TRY_STORE);
+            loop {
+                tokio::select! {
+                    _ = sweep.tick() => {
+                        gateway.snapshot.load_full().upstreams.iter().for_each(|upstream| upstream.sweep());
+                    }
+                    _ = watch_store.tick() => {
+                        if gateway.snapshot.load_full().store.health() == Health::Live {
+                            readiness.store_answered();
+                        }
+                    }
+                    () = quit.cancelled() => return,
+                }
+            }
+        });
+    }
+
+    /// The addresses clients connect to, as bound.
+    pub fn listeners(&self) -> &[SocketAddr] {
+        &self.listeners
+    }
+
+    /// The admin listener's address, as bound.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// The gateway behind the listeners.
+    pub fn gateway(&self) -> &Gateway {
+        &self.gateway
+    }
+
+    /// Puts a new configuration in force for all requests from now on; those under way keep theirs.
+    /// What only a restart can change is named and keeps its old value.
+    ///
+    /// # Errors
+    /// The new configuration does not hold together; the old one stays in force.
+    pub fn reload(&mut self, config: Config) -> Result<(), BuildError> {
+        let old = self.gateway.snapshot.load_full();
+        let before = Some((&self.config, &*old));
+        let snapshot = Snapshot::build(&config, &self.shared, &self.gateway.metrics, before)?;
+        for what in needs_restart(&self.config, &config) {
+            warn!(what, "this change takes effect with the next restart");
+        }
+        self.gateway.snapshot.store(Arc::new(snapshot));
+        self.config = config;
+        Ok(())
+    }
+
+    /// Reloads from a file, and says how it went in log and metrics.
+    fn reload_from(&mut self, path: &Path) {
+        let metrics = Arc::clone(&self.gateway.metrics);
+        match Config::load(path).map_err(BuildError::from).and_then(|config| self.reload(config)) {
+            Ok(()) => {
+                metrics.reloads.inc();
+                metrics.config_loaded.set(UnixTime::now().0 as f64);
+                info!("configuration reloaded");
+            }
+            Err(why) => {
+                metrics.reload_failures.inc();
+                error!("configuration refused, the old one stays in force:\n{why}");
+            }
+        }
+    }
+
+    /// Serves until SIGTERM or SIGINT, reloading `path` on SIGHUP; then drains.
+    ///
+    /// # Errors
+    /// Signals cannot be listened for.
+    pub async fn run(mut self, path: PathBuf) -> io::Result<()> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        notify(&[sd_notify::NotifyState::Ready]);
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => {
+                    notify_reloading();
+                    self.reload_from(&path);
+                    notify(&[sd_notify::NotifyState::Ready]);
+                }
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+            }
+        }
+        notify(&[sd_notify::NotifyState::Stopping]);
+        tokio::select! {
+            () = self.stop() => {}
+            // A second signal is impatience.
+            _ = terminate.recv() => warn!("second signal: requests under way are cut"),
+            _ = interrupt.recv() => warn!("second signal: requests under way are cut"),
+        }
+        Ok(())
+    }
+
+    /// Stops accepting, lets requests under way finish within the drain timeout, closes sockets.
+    pub async fn stop(self) {
+        info!("draining");
+        self.readiness.drain();
+        // No receiver is left only if nothing serves any more.
+        let _ = self.stopping.send(true);
+        self.proxy.http_cleanup().await;
+        self.gateway.stop.cancel();
+        self.connections.close();
+        self.gateway.tunnels.close();
+        let finished = async {
+            self.connections.wait().await;
+            self.gateway.tunnels.wait().await;
+        };
+        if tokio::time::timeout(DRAIN, finished).await.is_err() {
+            warn!(left = self.connections.len(), "drain timeout: requests under way are cut");
+        }
+        self.quit.cancel();
+        self.housekeeping.close();
+        self.housekeeping.wait().await;
+    }
+}
+
+fn pingora_proxy(gateway: &Gateway, threads: usize) -> HttpProxy<Gateway> {
+    let conf = ServerConf { threads, max_retries: STREAM_ATTEMPTS, ..ServerConf::default() };
+    let mut proxy = HttpProxy::new(gateway.clone(), Arc::new(conf));
+    proxy.handle_init_modules();
+    proxy
+}
+
+/// What a reload cannot change, of what it would have to.
+fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let changes = [
+        ("listeners", old.listeners != new.listeners),
+        ("admin", old.admin != new.admin),
+        ("threads", old.threads != new.threads),
+        ("access_log", old.access_log != new.access_log),
+    ];
+    changes.into_iter().filter_map(|(what, changed)| changed.then_some(what)).collect()
+}
+
+fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    front::bind(address).map_err(|cause| StartError::Bind { address, cause })
+}
+
+fn bind_all(addresses: impl Iterator<Item = SocketAddr>) -> Result<Vec<TcpListener>, StartError> {
+    addresses.map(bind).collect()
+}
+
+fn addresses(bound: &[TcpListener]) -> Vec<SocketAddr> {
+    bound.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+}
+
+/// Tells systemd, if it asked to be told.
+fn notify(state: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        warn!(%error, "service manager was not notified");
+    }
+}
+
+/// Tells systemd that a reload begins, with the time it wants to see. Source: sd_notify(3).
+fn notify_reloading() {
+    match sd_notify::NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[sd_notify::NotifyState::Reloading, now]),
+        Err(_) => notify(&[sd_notify::NotifyState::Reloading]),
+    }
+}

@@ -1,0 +1,144 @@
+//! Idle connections to one server.
+//!
+//! A connection that is taken out was looked at with a real `recv`: no bytes and no end may wait on
+//! it. Idle connections are kept in shards by thread, so no lock is shared by all requests, and the
+//! one used last is used first, so that those no longer needed grow old.
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+
+use super::{Lease, Server};
+
+const SHARDS: usize = 16;
+
+#[derive(Debug)]
+struct Idle {
+    stream: TcpStream,
+    since: Instant,
+}
+
+/// The idle connections of one server.
+#[derive(Debug)]
+pub(super) struct Pool {
+    shards: [Mutex<VecDeque<Idle>>; SHARDS],
+    per_shard: usize,
+    idle_timeout: Duration,
+}
+
+impl Pool {
+    pub(super) fn new(keep: usize, idle_timeout: Duration) -> Self {
+        Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            // Few threads use few shards, so each may hold all there is to hold.
+            per_shard: keep,
+            idle_timeout,
+        }
+    }
+
+    /// Takes a connection that can carry a request.
+    pub(super) fn take(&self) -> Option<TcpStream> {
+        let home = home_shard();
+        (0..SHARDS).find_map(|i| self.take_from((home + i) % SHARDS))
+    }
+
+    fn take_from(&self, shard: usize) -> Option<TcpStream> {
+        let mut idle = self.shards[shard].lock();
+        while let Some(candidate) = idle.pop_back() {
+            if self.is_young(&candidate) && is_quiet(&candidate.stream) {
+                return Some(candidate.stream);
+            }
+        }
+        None
+    }
+
+    pub(super) fn put(&self, stream: TcpStream) {
+        let mut idle = self.shards[home_shard()].lock();
+        if idle.len() >= self.per_shard {
+            idle.pop_front();
+        }
+        if self.per_shard > 0 {
+            idle.push_back(Idle { stream, since: Instant::now() });
+        }
+    }
+
+    pub(super) fn sweep(&self) {
+        for shard in &self.shards {
+            shard.lock().retain(|idle| self.is_young(idle) && is_quiet(&idle.stream));
+        }
+    }
+
+    fn is_young(&self, idle: &Idle) -> bool {
+        idle.since.elapsed() < self.idle_timeout
+    }
+}
+
+fn home_shard() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static HOME: usize = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS;
+    }
+    HOME.with(|home| *home)
+}
+
+/// Whether nothing waits on the connection: no byte, no end, no error.
+///
+/// It asks the kernel rather than tokio, which knows only what its poller has seen so far.
+fn is_quiet(stream: &TcpStream) -> bool {
+    let mut byte = [MaybeUninit::uninit()];
+    let looked = SockRef::from(stream).peek(&mut byte);
+    matches!(looked, Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// A connection to a server while it carries one exchange.
+#[derive(Debug)]
+pub struct Connection {
+    /// The connection itself.
+    pub stream: TcpStream,
+    lease: Lease,
+    reused: bool,
+}
+
+impl Connection {
+    pub(super) fn fresh(stream: TcpStream, lease: Lease) -> Self {
+        Self { stream, lease, reused: false }
+    }
+
+    pub(super) fn reused(stream: TcpStream, lease: Lease) -> Self {
+        Self { stream, lease, reused: true }
+    }
+
+    /// The server it leads to.
+    pub fn server(&self) -> &Arc<Server> {
+        self.lease.server()
+    }
+
+    /// Whether it carried an exchange before.
+    pub fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    /// Parts the connection from its place in the server's load; a tunnel holds both to its end.
+    pub fn into_parts(self) -> (TcpStream, Lease) {
+        (self.stream, self.lease)
+    }
+
+    /// Keeps the connection for another exchange. Only for one whose request was written whole and
+    /// whose answer ended exactly, with nothing read beyond it: anything else would hand one
+    /// caller's answer to another. Dropping a connection closes it.
+    pub fn keep(self) {
+        self.lease.server().pool.put(self.stream);
+    }
+
+    #[cfg(test)]
+    pub(super) fn local_port(&self) -> u16 {
+        self.stream.local_addr().unwrap().port()
+    }
+}

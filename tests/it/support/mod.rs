@@ -1,0 +1,19 @@
+//! What the tests stand on: a real gateway process, a stand-in for OpenIM, a Redis of their own, and a
+//! client that says exactly which bytes are sent.
+
+mod client;
+mod gateway;
+pub(crate) mod leaks;
+mod people;
+#[path = "../../../identity/tests/support/redis_server.rs"]
+mod redis_server;
+mod upstream;
+mod wait;
+
+pub(crate) use self::client::{Client, Reply, Sent};
+pub(crate) use self::gateway::{Gateway, Setup};
+pub(crate) use self::people::Person;
+pub(crate) use self::people::writer;
+pub(crate) use self::redis_server::RedisServer;
+pub(crate) use self::upstream::{Act, Got, Upstream, ok};
+pub(crate) use self::wait::{eventually, within};

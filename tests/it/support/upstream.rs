@@ -1,0 +1,111 @@
+//! An upstream that does what a test says, byte for byte.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+/// A request as the upstream got it.
+#[derive(Clone, Debug)]
+pub(crate) struct Got {
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Got {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (n, value) = line.split_once(": ")?;
+            n.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+}
+
+/// One thing to do with a connection.
+#[derive(Clone, Debug)]
+pub(crate) enum Act {
+    /// Send these bytes at once.
+    Send(Vec<u8>),
+    /// Let other tasks run before going on, so that the bytes before arrive alone.
+    Pause,
+    /// Close.
+    Close,
+}
+
+/// An answer of 200 with this body.
+pub(crate) fn ok(body: &str) -> Vec<u8> {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
+    format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+/// A running upstream. Dropping it ends it.
+pub(crate) struct Upstream {
+    pub(crate) address: SocketAddr,
+    _tasks: JoinSet<()>,
+}
+
+impl Upstream {
+    /// Serves every request by what `act` says; a connection stays open unless told otherwise.
+    pub(crate) async fn start<F, R>(act: F) -> Self
+    where
+        F: Fn(Got) -> R + Send + Sync + 'static,
+        R: Future<Output = Vec<Act>> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let act = Arc::new(act);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let act = Arc::clone(&act);
+                connections.spawn(async move {
+                    let _ = serve(stream, &*act).await;
+                });
+            }
+        });
+        Self { address, _tasks: tasks }
+    }
+}
+
+async fn serve<F, R>(mut stream: TcpStream, act: &F) -> std::io::Result<()>
+where
+    F: Fn(Got) -> R,
+    R: Future<Output = Vec<Act>>,
+{
+    stream.set_nodelay(true)?;
+    let mut buf = Vec::new();
+    while let Some(got) = read_request(&mut stream, &mut buf).await? {
+        for step in act(got).await {
+            match step {
+                Act::Send(bytes) => stream.write_all(&bytes).await?,
+                Act::Pause => tokio::time::sleep(std::time::Duration::from_millis(2)).await,
+                Act::Close => return stream.shutdown().await,
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn read_request(stream: &mut TcpStream, buf: &mut Vec<u8>) -> std::io::Result<Option<Got>> {
+    let mut piece = [0; 16 * 1024];
+    loop {
+        if let Some(end) = buf.windows(4).position(|w| w == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&buf[..end]).into_owned();
+            let got = Got { head, body: Vec::new() };
+            let length: usize = got.header("content-length").and_then(|v| v.parse().ok()).unwrap_or(0);
+            if buf.len() >= end + 4 + length {
+                let rest = buf.split_off(end + 4 + length);
+                let body = buf.split_off(end + 4);
+                *buf = rest;
+                return Ok(Some(Got { body, ..got }));
+            }
+        }
+        match stream.read(&mut piece).await? {
+            0 => return Ok(None),
+            n => buf.extend_from_slice(&piece[..n]),
+        }
+    }
+}
