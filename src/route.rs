@@ -98,14 +98,6 @@ pub enum Pattern {
 }
 
 impl Pattern {
-    /// Whether it takes this path.
-    pub fn matches(&self, path: &str) -> bool {
-        match self {
-            Self::Exact(exact) => path == &**exact,
-            Self::Prefix(prefix) => path.starts_with(&**prefix),
-        }
-    }
-
     /// The path as written.
     pub fn path(&self) -> &str {
         match self {
@@ -161,9 +153,38 @@ pub struct Table<T> {
 #[derive(Clone, Debug, Default)]
 struct Paths {
     exact: Map<Entry>,
-    prefixes: Map<Entry>,
-    /// The longest prefix, in bytes: nothing longer is looked up.
-    longest: usize,
+    prefixes: Node,
+}
+
+/// A prefix and those below it, by their next segment. Only segments that some prefix has are looked
+/// up, so neither more prefixes nor longer paths cost more.
+#[derive(Clone, Debug, Default)]
+struct Node {
+    entry: Option<Entry>,
+    below: Map<Node>,
+}
+
+impl Node {
+    /// The entry of the longest prefix that the path begins with.
+    fn find(&self, path: &str) -> Option<&Entry> {
+        let (mut node, mut rest) = (self, path.strip_prefix('/')?);
+        let mut found = node.entry.as_ref();
+        while let Some((segment, behind)) = rest.split_once('/') {
+            let Some(below) = node.below.get(segment) else { break };
+            (node, rest) = (below, behind);
+            found = node.entry.as_ref().or(found);
+        }
+        found
+    }
+
+    /// The place of a prefix.
+    fn place(&mut self, prefix: &str) -> &mut Option<Entry> {
+        let mut node = self;
+        for segment in prefix.split('/').filter(|segment| !segment.is_empty()) {
+            node = node.below.entry(segment.into()).or_default();
+        }
+        &mut node.entry
+    }
 }
 
 /// The routes of one pattern; there is hardly ever a second one.
@@ -195,42 +216,27 @@ impl Entry {
 
 impl Paths {
     fn find(&self, path: &str) -> Option<&Entry> {
-        self.exact.get(path).or_else(|| self.find_prefix(path.as_bytes(), path))
+        self.exact.get(path).or_else(|| self.prefixes.find(path))
     }
 
-    /// Tries the front of the path up to each `/`, longest first.
-    fn find_prefix(&self, bytes: &[u8], path: &str) -> Option<&Entry> {
-        let mut end = bytes.len().min(self.longest);
-        while let Some(slash) = memchr::memrchr(b'/', &bytes[..end]) {
-            // A `/` is one byte, so the cut is between characters.
-            if let Some(entry) = self.prefixes.get(&path[..=slash]) {
-                return Some(entry);
-            }
-            end = slash;
-        }
-        None
-    }
-
-    fn entry(&mut self, pattern: &Pattern) -> Option<&mut Entry> {
+    fn entry(&mut self, pattern: &Pattern) -> Option<&Entry> {
         match pattern {
-            Pattern::Exact(path) => self.exact.get_mut(&**path),
-            Pattern::Prefix(path) => self.prefixes.get_mut(&**path),
+            Pattern::Exact(path) => self.exact.get(path),
+            Pattern::Prefix(path) => self.prefixes.place(path).as_ref(),
         }
     }
 
     fn add(&mut self, pattern: &Pattern, slot: Slot) {
-        if let Some(entry) = self.entry(pattern) {
-            entry.more.push(slot);
-            return;
-        }
-        let entry = Entry { first: slot, more: Vec::new() };
-        match pattern {
-            Pattern::Exact(path) => self.exact.insert(path.clone(), entry),
-            Pattern::Prefix(path) => {
-                self.longest = self.longest.max(path.len());
-                self.prefixes.insert(path.clone(), entry)
-            }
+        let fresh = Entry { first: slot, more: Vec::new() };
+        let known = match pattern {
+            Pattern::Exact(path) => self.exact.get_mut(path),
+            Pattern::Prefix(path) => self.prefixes.place(path).as_mut(),
         };
+        match (known, pattern) {
+            (Some(entry), _) => entry.more.push(slot),
+            (None, Pattern::Exact(path)) => drop(self.exact.insert(path.clone(), fresh)),
+            (None, Pattern::Prefix(path)) => *self.prefixes.place(path) = Some(fresh),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use imgate_identity::session::{SessionId, SessionSecret};
 use imgate_identity::sign::{self, HttpKey, Nonce, Target};
 use imgate_identity::time::UnixTime;
 
-use super::{Failure, read_secret};
+use super::{Failure, read_secret, say};
 
 /// Signs a request the way a client does.
 #[derive(Debug, Args)]
@@ -44,38 +44,26 @@ impl Sign {
     /// # Errors
     /// The URL, the session id or the secret is malformed, or a file cannot be read.
     pub(super) fn run(&self) -> Result<(), Failure> {
-        let request = self.request()?;
-        super::say(&if self.curl { request.curl() } else { request.headers() });
-        Ok(())
-    }
-
-    fn request(&self) -> Result<SignedRequest, Failure> {
         let uri: Uri = self.url.parse().map_err(|_| Failure::usage("the URL is malformed"))?;
         let scheme = uri.scheme_str().ok_or_else(|| Failure::usage("the URL has no scheme"))?;
-        let host = uri.authority().ok_or_else(|| Failure::usage("the URL has no host"))?;
-        let session = SessionId::parse(&self.session).map_err(Failure::usage)?;
+        let host = uri.authority().ok_or_else(|| Failure::usage("the URL has no host"))?.as_str();
         let secret = read_secret(&self.secret_file)?;
         let secret = SessionSecret::from_base64(secret.expose()).map_err(Failure::usage)?;
         let body = self.body()?;
-
-        let default_port = if scheme == "https" { ":443" } else { ":80" };
-        let authority = self.authority.as_deref().unwrap_or(host.as_str()).to_ascii_lowercase();
-        let target = Target {
-            method: &self.method,
-            authority: authority.strip_suffix(default_port).unwrap_or(&authority),
-            path: uri.path(),
-            query: uri.query(),
+        let signer = Signer {
+            session: SessionId::parse(&self.session).map_err(Failure::usage)?,
+            secret: &secret,
+            authority: authority(self.authority.as_deref().unwrap_or(host), scheme),
         };
-        let nonce = Nonce::random().map_err(Failure::usage)?;
-        let key = HttpKey::derive(&secret);
-        let covered = body.as_deref().filter(|body| !body.is_empty());
-        let signed = sign::sign(&key, &session, &target, covered, UnixTime::now(), &nonce);
-        let mut headers = vec![("Signature-Input", signed.signature_input), ("Signature", signed.signature)];
-        headers.extend(signed.content_digest.map(|digest| ("Content-Digest", digest)));
-        if let Some(host) = &self.authority {
-            headers.push(("Host", host.clone()));
-        }
-        Ok(SignedRequest { method: self.method.clone(), url: self.url.clone(), headers, body })
+        let target = uri.path_and_query().map_or("/", |target| target.as_str());
+        let mut headers = signer.sign(&self.method, target, body.as_deref())?;
+        headers.extend(self.authority.as_ref().map(|host| ("Host", host.clone())));
+        say(&if self.curl {
+            curl(&self.method, &self.url, &headers, body.as_deref())
+        } else {
+            lines(&headers)
+        });
+        Ok(())
     }
 
     fn body(&self) -> Result<Option<Vec<u8>>, Failure> {
@@ -87,32 +75,63 @@ impl Sign {
     }
 }
 
-/// A request ready to be sent.
-struct SignedRequest {
-    method: String,
-    url: String,
-    headers: Vec<(&'static str, String)>,
-    body: Option<Vec<u8>>,
+/// The host name as a signature spells it. Source: RFC 9421 section 2.2.3.
+fn authority(host: &str, scheme: &str) -> String {
+    let host = host.to_ascii_lowercase();
+    let default_port = if scheme == "https" { ":443" } else { ":80" };
+    host.strip_suffix(default_port).unwrap_or(&host).to_owned()
 }
 
-impl SignedRequest {
-    fn headers(&self) -> String {
-        self.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>().join("\n")
-    }
+/// Somebody who can sign.
+pub(super) struct Signer<'a> {
+    pub(super) session: SessionId,
+    pub(super) secret: &'a SessionSecret,
+    pub(super) authority: String,
+}
 
-    /// A command a shell can run; the body is quoted so that no byte of it is interpreted.
-    fn curl(&self) -> String {
-        let mut command = format!("curl -sS -X {} {}", self.method, quote(&self.url));
-        for (name, value) in &self.headers {
-            command.push_str(&format!(" \\\n  -H {}", quote(&format!("{name}: {value}"))));
-        }
-        if let Some(body) = &self.body {
-            let body = String::from_utf8_lossy(body);
-            command
-                .push_str(&format!(" \\\n  -H 'Content-Type: application/json' --data-raw {}", quote(&body)));
-        }
-        command
+impl Signer<'_> {
+    /// The headers that sign a request with this target, now, with a nonce of its own.
+    pub(super) fn sign(
+        &self,
+        method: &str,
+        target: &str,
+        body: Option<&[u8]>,
+    ) -> Result<Vec<(&'static str, String)>, Failure> {
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target, None),
+        };
+        let target = Target { method, authority: &self.authority, path, query };
+        let nonce = Nonce::random().map_err(Failure::unavailable)?;
+        let key = HttpKey::derive(self.secret);
+        let covered = body.filter(|body| !body.is_empty());
+        let signed = sign::sign(&key, &self.session, &target, covered, UnixTime::now(), &nonce);
+        let mut headers = vec![("Signature-Input", signed.signature_input), ("Signature", signed.signature)];
+        headers.extend(signed.content_digest.map(|digest| ("Content-Digest", digest)));
+        Ok(headers)
     }
+}
+
+fn lines(headers: &[(&'static str, String)]) -> String {
+    headers.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>().join("\n")
+}
+
+/// A command a shell can run; everything is quoted so that no byte of it is interpreted.
+pub(super) fn curl(
+    method: &str,
+    url: &str,
+    headers: &[(&'static str, String)],
+    body: Option<&[u8]>,
+) -> String {
+    let mut command = format!("curl -sS -X {} {}", quote(method), quote(url));
+    for (name, value) in headers {
+        command.push_str(&format!(" \\\n  -H {}", quote(&format!("{name}: {value}"))));
+    }
+    if let Some(body) = body {
+        let body = String::from_utf8_lossy(body);
+        command.push_str(&format!(" \\\n  -H 'Content-Type: application/json' --data-raw {}", quote(&body)));
+    }
+    command
 }
 
 fn quote(text: &str) -> String {
@@ -125,13 +144,9 @@ mod tests {
 
     #[test]
     fn a_curl_command_survives_the_shell() {
-        let request = SignedRequest {
-            method: "POST".to_owned(),
-            url: "http://h/x?a=1&b=2".to_owned(),
-            headers: vec![("Signature", "imgate=:AA==:".to_owned())],
-            body: Some(b"{\"it's\":1}".to_vec()),
-        };
-        let script = request.curl().replacen("curl", "printf '%s\\n'", 1);
+        let headers = [("Signature", "imgate=:AA==:".to_owned())];
+        let command = curl("POST", "http://h/x?a=1&b=2", &headers, Some(b"{\"it's\":1}"));
+        let script = command.replacen("curl", "printf '%s\\n'", 1);
         let out = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
         let words = String::from_utf8(out.stdout).unwrap();
         assert_eq!(

@@ -79,7 +79,7 @@ impl Mark {
     pub(super) fn at(source: &Arc<Source>, location: Location) -> Self {
         let number = |n: u64| usize::try_from(n).unwrap_or(0);
         let (line, column) = (number(location.line()), number(location.column()));
-        Self { source: Arc::clone(source), line, column, width: number(location.span().len().into()) }
+        Self { source: Arc::clone(source), line, column, width: number(location.span().len()) }
     }
 
     /// Line and column, counted from 1; 0 for a file as a whole.

@@ -1,0 +1,84 @@
+# Everything a developer or CI does with imgate. `make` alone lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+# Given to every cargo command that resolves dependencies; CI says --locked.
+CARGO_FLAGS ?=
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+
+# Tools that Debian does not package are kept outside the repository, so that a fresh clone finds them.
+TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/imgate
+CARGO_DENY_VERSION := 0.20.2
+export PATH := $(PATH):$(TOOLS)/bin
+
+# What a build needs, and what the tests run beside the gateway.
+BUILD_PACKAGES := build-essential cmake
+TEST_PACKAGES := redis-server python3-venv
+COMPARE_PACKAGES := redis-server nginx libnginx-mod-http-lua lua-resty-core lua-resty-lrucache lua-nginx-redis wrk
+# Where `make compare` leaves its tables, and how long it measures.
+COMPARE_OUT ?= $(TARGET_DIR)/compare
+COMPARE_FLAGS ?=
+
+.PHONY: help packages build demo test check fmt clippy doc deny bench compare audit cargo-deny ci
+
+help: ## List the targets
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+##@ Build and run
+
+build: ## Build the release binary
+	$(CARGO) build $(CARGO_FLAGS) --release --bin imgate
+
+demo: ## Run the gateway before a stand-in of OpenIM
+	$(CARGO) run $(CARGO_FLAGS) --release --bin imgate -- demo
+
+##@ Test and check
+
+packages: ## Install what building and testing need and the machine lacks
+	@tests/install-packages.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
+
+test: packages ## Run all tests
+	$(CARGO) test $(CARGO_FLAGS) --workspace
+
+check: fmt clippy doc deny ## Hold the rules: fmt, clippy, doc, deny
+
+fmt:
+	$(CARGO) fmt --all --check
+
+clippy:
+	$(CARGO) clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(CARGO_FLAGS) --workspace --no-deps
+
+deny: cargo-deny
+	$(CARGO) deny $(CARGO_FLAGS) check bans licenses sources
+
+audit: cargo-deny ## Look for known vulnerabilities in the dependencies
+	$(CARGO) deny $(CARGO_FLAGS) check advisories
+
+ci: ## Do all that CI does
+	.ci/run
+
+##@ Measure
+
+bench: ## Measure filters, chains, routes and the store
+	$(CARGO) bench $(CARGO_FLAGS) --bench '*'
+
+compare: build ## Measure side by side with nginx, Lua and bare Pingora
+	@tests/install-packages.sh $(COMPARE_PACKAGES)
+	$(CARGO) build $(CARGO_FLAGS) --release --manifest-path benches/compare/pingora-bare/Cargo.toml \
+	  --target-dir $(TARGET_DIR)/pingora-bare
+	python3 benches/compare/run.py --imgate $(TARGET_DIR)/release/imgate \
+	  --pingora $(TARGET_DIR)/pingora-bare/release/pingora-bare --out $(COMPARE_OUT) $(COMPARE_FLAGS)
+
+# cargo-deny ships with fat LTO, which costs minutes to build and saves nothing here.
+cargo-deny:
+	@$(CARGO) deny --version >/dev/null 2>&1 || \
+	  CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
+	  $(CARGO) install --locked cargo-deny --version $(CARGO_DENY_VERSION) --root $(TOOLS)
