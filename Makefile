@@ -22,7 +22,7 @@ COMPARE_PACKAGES := redis-server nginx libnginx-mod-http-lua lua-resty-core lua-
 COMPARE_OUT ?= $(TARGET_DIR)/compare
 COMPARE_FLAGS ?=
 
-.PHONY: help packages build demo test check fmt clippy doc deny bench compare audit cargo-deny ci
+.PHONY: help packages build-packages build demo test check fmt clippy doc deny bench compare audit cargo-deny ci
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } \
@@ -31,11 +31,14 @@ help: ## List the targets
 
 ##@ Build and run
 
-build: ## Build the release binary
+build: build-packages ## Build the release binary
 	$(CARGO) build $(CARGO_FLAGS) --release --bin imgate
 
-demo: ## Run the gateway before a stand-in of OpenIM
+demo: build-packages ## Run the gateway before a stand-in of OpenIM
 	$(CARGO) run $(CARGO_FLAGS) --release --bin imgate -- demo
+
+build-packages:
+	@tests/install-packages.sh $(BUILD_PACKAGES)
 
 ##@ Test and check
 

@@ -66,3 +66,29 @@ impl Filter for AssertIdentity {
         Ok(Flow::Continue)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use imgate_identity::assertion::{AssertionKey, AssertionVerifier, Caller};
+
+    use crate::testing::{NOW, PUBLIC_PEM, run, signed_post};
+
+    const CHAIN: &str = "- verify_signature: {}\n- assert_identity: {}";
+
+    #[tokio::test]
+    async fn the_sidecar_learns_who_calls_and_for_whom_it_is() {
+        let out = run(CHAIN, signed_post("/x", "{}").header("X-Imgate-Assertion", "forged")).await;
+        let [token] = out.sent("x-imgate-assertion")[..] else { panic!("one assertion") };
+        let verifier = AssertionVerifier::from_pem(PUBLIC_PEM.as_bytes()).unwrap();
+        let claims = verifier.verify(token, "openim_api", NOW).unwrap();
+        let Caller::User { user, session, .. } = claims.caller else { panic!("a user") };
+        assert_eq!((user.as_str(), session), ("u1", Some(crate::testing::session_of("u1"))));
+        assert!(verifier.verify(token, "another", NOW).is_err());
+    }
+
+    #[test]
+    fn a_key_is_no_secret_for_debug() {
+        let key = AssertionKey::from_pem(crate::testing::PEM.as_bytes()).unwrap();
+        assert!(!format!("{key:?}").contains("ZGVm"));
+    }
+}

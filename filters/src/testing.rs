@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::HeaderValue;
+use imgate_identity::assertion::AssertionKey;
 use imgate_identity::key::Keys;
 use imgate_identity::session::{Ban, PreviousSecret, Record, SessionId, SessionSecret};
 use imgate_identity::sign::{self, HttpKey, Nonce, Target};
@@ -49,6 +50,18 @@ fn secret_of(user: &str) -> SessionSecret {
     SessionSecret::new(bytes)
 }
 
+/// A key made up for tests; the same as in `identity/vectors/assertion.json`.
+pub(crate) const PEM: &str = "-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEIGRlZmdoaWprbG1ub3BxcnN0dXZ3eHl6e3x9fn+AgYKD
+-----END PRIVATE KEY-----
+";
+
+/// The public half of it.
+pub(crate) const PUBLIC_PEM: &str = "-----BEGIN PUBLIC KEY-----
+MCowBQYDK2VwAyEAC7w0aldmfDgBIL2cf9flHSxf3+o3zS9b9AWyxr9vLXg=
+-----END PUBLIC KEY-----
+";
+
 /// A store in which each kind of user exists once; the name says what is special.
 async fn store() -> Arc<Store> {
     let memory = Arc::new(Memory::default());
@@ -82,7 +95,7 @@ async fn deps() -> Deps {
         store: store().await,
         authorities: Arc::new(Authorities::new(["im.example.com", "im.example.com:8443"], "https")),
         admin_users: Arc::new(HashSet::from([UserId::parse("imAdmin").unwrap()])),
-        assertion_key: None,
+        assertion_key: Some(Arc::new(AssertionKey::from_pem(PEM.as_bytes()).unwrap())),
         replays: Arc::new(ReplayMemory::default()),
     }
 }
@@ -244,4 +257,27 @@ pub(crate) async fn run_all(yaml: &str, samples: Vec<Sample>) -> Vec<Outcome> {
         outcomes.push(Outcome { result, head, cx });
     }
     outcomes
+}
+
+/// Every YAML block in the head of a filter's file builds, so the documents cannot lie.
+#[test]
+fn every_yaml_block_in_the_docs_builds() {
+    let deps = block_on(deps());
+    let mut blocks = 0;
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).unwrap() {
+        let path = entry.unwrap().path();
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        let docs: String = text
+            .lines()
+            .filter_map(|l| l.strip_prefix("//!"))
+            .map(|l| format!("{}\n", l.strip_prefix(' ').unwrap_or(l)))
+            .collect();
+        for block in docs.split("```yaml\n").skip(1).filter_map(|rest| rest.split_once("```")) {
+            for filter in parse(block.0) {
+                assert!(filter.build(&deps).is_ok(), "{}: {}", path.display(), filter.name());
+                blocks += 1;
+            }
+        }
+    }
+    assert_eq!(blocks, 7, "each filter shows how it is configured");
 }

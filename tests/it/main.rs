@@ -4,3 +4,4 @@ mod support;
 
 mod heal;
 mod rest;
+mod tidy;
