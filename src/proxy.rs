@@ -332,7 +332,11 @@ impl Gateway {
             notes.outcome.chain = notes.started.elapsed();
             passed?;
             match route.mode {
-                Mode::Stream { .. } => Ok(Outgoing::Stream),
+                Mode::Stream { max_body } => {
+                    body.fits(max_body)?;
+                    body.invite().await?;
+                    Ok(Outgoing::Stream)
+                }
                 Mode::Exchange { .. } => {
                     let body = imgate_filters::Body::read(&mut body).await?;
                     notes.outcome.bytes_in = body.len() as u64;

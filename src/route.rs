@@ -169,9 +169,9 @@ impl Node {
     fn find(&self, path: &str) -> Option<&Entry> {
         let (mut node, mut rest) = (self, path.strip_prefix('/')?);
         let mut found = node.entry.as_ref();
-        while let Some((segment, behind)) = rest.split_once('/') {
-            let Some(below) = node.below.get(segment) else { break };
-            (node, rest) = (below, behind);
+        while let Some(slash) = memchr::memchr(b'/', rest.as_bytes()) {
+            let Some(below) = node.below.get(&rest[..slash]) else { break };
+            (node, rest) = (below, &rest[slash + 1..]);
             found = node.entry.as_ref().or(found);
         }
         found

@@ -30,9 +30,6 @@ use crate::proxy::Gateway;
 /// How often idle upstream connections are looked through.
 const SWEEP: Duration = Duration::from_secs(5);
 
-/// How long requests and sockets under way may take to end when the gateway stops.
-const DRAIN: Duration = Duration::from_secs(20);
-
 /// How often a store that never answered is tried again.
 const TRY_STORE: Duration = Duration::from_secs(1);
 
@@ -260,7 +257,7 @@ impl Server {
             self.connections.wait().await;
             self.gateway.tunnels.wait().await;
         };
-        if tokio::time::timeout(DRAIN, finished).await.is_err() {
+        if tokio::time::timeout(self.config.limits.drain_timeout, finished).await.is_err() {
             warn!(left = self.connections.len(), "drain timeout: requests under way are cut");
         }
         self.quit.cancel();

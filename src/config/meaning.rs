@@ -60,6 +60,8 @@ pub struct Limits {
     pub client_timeout: Duration,
     /// How long an idle connection of a client is kept.
     pub keepalive_timeout: Duration,
+    /// How long what is under way may take to end when the gateway stops.
+    pub drain_timeout: Duration,
     /// The largest body that is taken whole, in bytes.
     pub body: usize,
     /// The most of an answer that is held in memory, in bytes; beyond it an answer flows.

@@ -50,6 +50,7 @@ pub(super) struct Limits {
     pub(super) request_timeout: Option<Spanned<Timeout>>,
     pub(super) client_timeout: Option<Timeout>,
     pub(super) keepalive_timeout: Option<Timeout>,
+    pub(super) drain_timeout: Option<Timeout>,
     pub(super) body: Option<Spanned<Size>>,
     pub(super) hold: Option<Spanned<Size>>,
 }

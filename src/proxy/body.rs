@@ -39,6 +39,22 @@ impl<'a> SessionBody<'a> {
         Self { downstream, announced, length: length(head), limit, expects_continue, read: None }
     }
 
+    /// Refuses a body that is announced as larger than `limit`; one that comes in chunks is counted.
+    pub(super) fn fits(&mut self, limit: Option<u64>) -> Result<(), Reject> {
+        match (self.length, limit) {
+            (Some(length), Some(limit)) if length > limit => Err(self.too_large()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells a client that waits for it to send its body.
+    pub(super) async fn invite(&mut self) -> Result<(), Reject> {
+        if !std::mem::take(&mut self.expects_continue) {
+            return Ok(());
+        }
+        self.downstream.write_continue_response().await.map_err(|_| cut())
+    }
+
     async fn read_whole(&mut self) -> Result<Bytes, Reject> {
         if !self.announced {
             return Ok(Bytes::new());
@@ -46,9 +62,7 @@ impl<'a> SessionBody<'a> {
         if self.length.is_some_and(|length| length > self.limit as u64) {
             return Err(self.too_large());
         }
-        if self.expects_continue {
-            self.downstream.write_continue_response().await.map_err(|_| cut())?;
-        }
+        self.invite().await?;
         let Some(first) = self.piece().await? else { return Ok(Bytes::new()) };
         if self.downstream.is_body_done() {
             return self.bounded(first);

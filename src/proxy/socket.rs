@@ -15,7 +15,7 @@ use super::{Gateway, Notes, Outgoing, stripped};
 use crate::exchange::{self, Upgrade};
 use crate::front::Socket;
 use crate::gateway::Route;
-use crate::tunnel::{Ask, Relay, write_handshake};
+use crate::tunnel::{Ask, Relay, keep_forwarded, write_handshake};
 use crate::upstream::Connection;
 
 /// The most of a refused handshake's answer that is held; SDKs read 1 KiB of it.
@@ -39,7 +39,9 @@ impl Gateway {
         let target = stripped(head.raw_path(), route.strip);
         if ask == Some(Ask::Probe) {
             let snapshot = notes.snapshot.clone().ok_or_else(broken)?;
-            return self.ask_upstream(route, head, None, cx, notes, &snapshot).await.map(Outgoing::Answer);
+            let mut head = head.clone();
+            keep_forwarded(&mut head);
+            return self.ask_upstream(route, &head, None, cx, notes, &snapshot).await.map(Outgoing::Answer);
         }
         let wire = write_handshake(head, target, cx.client);
         let began = Instant::now();

@@ -72,6 +72,15 @@ fn lists(head: &RequestHeader, name: &HeaderName, option: &str) -> bool {
         .any(|word| word.trim_ascii().eq_ignore_ascii_case(option.as_bytes()))
 }
 
+/// Leaves of a probe's head what of a handshake's would go upstream: OpenIM is to judge both alike.
+pub fn keep_forwarded(head: &mut RequestHeader) {
+    let others: Vec<HeaderName> =
+        head.headers.keys().filter(|name| !FORWARDED.contains(name)).cloned().collect();
+    for name in &others {
+        head.remove_header(name);
+    }
+}
+
 /// Writes the handshake as it goes upstream.
 pub fn write_handshake(head: &RequestHeader, target: &[u8], client: IpAddr) -> Vec<u8> {
     let mut out = Vec::with_capacity(512 + target.len());

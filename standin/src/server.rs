@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
 
@@ -17,6 +17,11 @@ use crate::{gateway, rest};
 /// How long to wait when the system has no file descriptor left.
 const RETRY: Duration = Duration::from_millis(50);
 
+/// How many connections may wait to be accepted; the kernel lowers it to `somaxconn`.
+///
+/// Source: Go `net` maxListenerBacklog, which is `somaxconn`.
+const BACKLOG: u32 = 4096;
+
 /// A bound and running server.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
@@ -26,7 +31,7 @@ pub(crate) struct Running {
 impl Running {
     /// Binds an address and serves it.
     pub(crate) async fn start(server: Server, address: SocketAddr, shared: Arc<Shared>) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+        let listener = listen(address)?;
         let address = listener.local_addr()?;
         Ok(Self { address, task: tokio::spawn(accept(server, listener, shared)) })
     }
@@ -43,6 +48,14 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// Binds as Go does: with the kernel's whole backlog, for clients that come by the hundred.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 async fn accept(server: Server, listener: TcpListener, shared: Arc<Shared>) {

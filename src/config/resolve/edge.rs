@@ -121,6 +121,7 @@ pub(super) fn limits(faults: &mut Faults, written: &written::Limits) -> Limits {
         request_timeout: written.request_timeout.as_ref().map_or(seconds(9), |timeout| timeout.value.0),
         client_timeout: written.client_timeout.map_or(seconds(30), |timeout| timeout.0),
         keepalive_timeout: written.keepalive_timeout.map_or(seconds(60), |timeout| timeout.0),
+        drain_timeout: written.drain_timeout.map_or(seconds(20), |timeout| timeout.0),
         body: bounded(faults, written.body.as_ref(), "limits.body", MAX_BODY).unwrap_or(64 * 1024),
         hold: bounded(faults, written.hold.as_ref(), "limits.hold", MAX_HOLD).unwrap_or(1024 * 1024),
     }
