@@ -7,7 +7,7 @@ use pingora_http::ResponseHeader;
 
 use crate::context::{Context, Fact};
 use crate::reject::Reject;
-use crate::{BodyUse, BuildError, Deps, Filter, FilterConfig, Flow, Request};
+use crate::{BodyUse, BuildError, Credentials, Deps, Filter, FilterConfig, Flow, Request};
 
 /// A filter and the name it has in YAML, logs and metrics.
 pub struct Named {
@@ -44,15 +44,24 @@ pub enum ChainError {
         /// What it writes.
         fact: Fact,
     },
+    /// The filter stands where it undoes another's work.
+    #[error("strips what is read or injected elsewhere in the chain\nhint: {hint}")]
+    Misplaced {
+        /// Which one.
+        index: usize,
+        /// Where it belongs.
+        hint: &'static str,
+    },
 }
 
 impl ChainError {
     /// Which filter of the list is at fault.
     pub fn index(&self) -> usize {
         match *self {
-            Self::Build { index, .. } | Self::Unwritten { index, .. } | Self::Rewritten { index, .. } => {
-                index
-            }
+            Self::Build { index, .. }
+            | Self::Unwritten { index, .. }
+            | Self::Rewritten { index, .. }
+            | Self::Misplaced { index, .. } => index,
         }
     }
 }
@@ -96,6 +105,7 @@ impl Chain {
             }
             writes.extend(filter.writes());
         }
+        check_stripping(&filters)?;
         Ok(Self { filters: filters.into(), writes })
     }
 
@@ -140,6 +150,23 @@ impl Chain {
     }
 }
 
+/// Credentials are read, then stripped, then ours are injected; any other order undoes one of them.
+fn check_stripping(filters: &[Named]) -> Result<(), ChainError> {
+    let does = |named: &Named, what| named.filter.credentials() == what;
+    for index in (0..filters.len()).filter(|&i| does(&filters[i], Credentials::Strips)) {
+        if filters[index..].iter().any(|named| does(named, Credentials::Reads)) {
+            return Err(ChainError::Misplaced {
+                index,
+                hint: "put it below the filter that verifies the caller",
+            });
+        }
+        if filters[..index].iter().any(|named| does(named, Credentials::Injects)) {
+            return Err(ChainError::Misplaced { index, hint: "put it above inject_token" });
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,6 +188,14 @@ mod tests {
     fn a_fact_written_twice_is_refused() {
         let error = chain_error("- verify_signature: {}\n- verify_signature: {}");
         assert_eq!(error, ChainError::Rewritten { index: 1, fact: Fact::Caller });
+    }
+
+    #[test]
+    fn stripping_stands_between_verifying_and_injecting() {
+        let first = "- strip_credentials: {}\n- verify_signature: {}";
+        assert!(matches!(chain_error(first), ChainError::Misplaced { index: 0, .. }));
+        let last = "- verify_signature: {}\n- resolve_token: {}\n- inject_token: {}\n- strip_credentials: {}";
+        assert!(matches!(chain_error(last), ChainError::Misplaced { index: 3, .. }));
     }
 
     #[test]

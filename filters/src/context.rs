@@ -95,11 +95,16 @@ impl OperationId {
     }
 }
 
+/// Tells the time. Passed in, so that tests decide what it is.
+pub type Clock = fn() -> UnixTime;
+
 /// Everything known about one request.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// When the request arrived.
+    /// When the request arrived; later, when its body had arrived.
     pub now: UnixTime,
+    /// What to ask after a wait.
+    pub clock: Clock,
     /// Where it came from.
     pub client: IpAddr,
     /// Its name.
@@ -120,9 +125,10 @@ pub struct Context {
 
 impl Context {
     /// Begins with what is known before any filter ran.
-    pub fn new(now: UnixTime, client: IpAddr, operation_id: OperationId, upstream: Arc<str>) -> Self {
+    pub fn new(clock: Clock, client: IpAddr, operation_id: OperationId, upstream: Arc<str>) -> Self {
         Self {
-            now,
+            now: clock(),
+            clock,
             client,
             operation_id,
             upstream,

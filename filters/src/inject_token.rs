@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::context::{Context, Fact};
 use crate::reject::{Cause, Reject};
-use crate::{Filter, Flow, Request, set_header};
+use crate::{Credentials, Filter, Flow, Request, set_header};
 
 /// OpenIM's header for its token.
 ///
@@ -42,6 +42,10 @@ impl Filter for InjectToken {
 
     fn writes(&self) -> &'static [Fact] {
         &[Fact::Injected]
+    }
+
+    fn credentials(&self) -> Credentials {
+        Credentials::Injects
     }
 
     fn summary(&self) -> String {

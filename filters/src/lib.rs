@@ -61,6 +61,19 @@ pub enum BodyUse {
     Reads,
 }
 
+/// What a filter does to the credentials in a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credentials {
+    /// It has no business with them.
+    Leaves,
+    /// It reads the client's; it must come before they are stripped.
+    Reads,
+    /// It removes the client's, and anything of the same name; it must come before ours are injected.
+    Strips,
+    /// It sets ours.
+    Injects,
+}
+
 /// The body of a request, read only when a filter asks for it.
 #[async_trait]
 pub trait Body: Send {
@@ -94,6 +107,11 @@ pub trait Filter: Send + Sync {
     /// The facts that are known once this filter has let a request through.
     fn writes(&self) -> &'static [Fact] {
         &[]
+    }
+
+    /// What it does to the credentials in the request, which settles where it may stand.
+    fn credentials(&self) -> Credentials {
+        Credentials::Leaves
     }
 
     /// Whether it reads the body.

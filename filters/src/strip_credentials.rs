@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::context::Context;
 use crate::reject::Reject;
-use crate::{BuildError, Filter, Flow, Request, inject_token, verify_signature};
+use crate::{BuildError, Credentials, Filter, Flow, Request, inject_token, verify_signature};
 
 /// The headers that carry credentials, whatever the chain.
 pub const CREDENTIALS: [HeaderName; 7] = [
@@ -56,6 +56,10 @@ pub(crate) struct StripCredentials {
 
 #[async_trait]
 impl Filter for StripCredentials {
+    fn credentials(&self) -> Credentials {
+        Credentials::Strips
+    }
+
     fn summary(&self) -> String {
         let names: Vec<&str> = self.names.iter().map(HeaderName::as_str).collect();
         format!("removes {}", names.join(", "))

@@ -67,7 +67,9 @@ async fn store() -> Arc<Store> {
     let memory = Arc::new(Memory::default());
     let writer = Writer::memory(Arc::clone(&memory), Keys::default());
     writer.put_mark().await.unwrap();
-    for name in ["u1", "no-token", "old-token", "banned", "expired", "revoked", "rotated", "imAdmin"] {
+    for name in
+        ["u1", "no-token", "old-token", "banned", "expired", "revoked", "rotated", "ending", "imAdmin"]
+    {
         let user = UserId::parse(name).unwrap();
         let record = Record {
             user: user.clone(),
@@ -75,7 +77,11 @@ async fn store() -> Arc<Store> {
             device: "phone".into(),
             platform: Platform::try_from(2).unwrap(),
             issued_at: UnixTime(NOW.0 - 100),
-            expires_at: UnixTime(if name == "expired" { NOW.0 } else { NOW.0 + 1000 }),
+            expires_at: UnixTime(match name {
+                "expired" => NOW.0,
+                "ending" => NOW.0 + 20,
+                _ => NOW.0 + 1000,
+            }),
             revoked_at: (name == "revoked").then_some(UnixTime(NOW.0 - 1)),
             previous: (name == "rotated")
                 .then(|| PreviousSecret { secret: secret_of("before"), until: UnixTime(NOW.0 + 10) }),
@@ -236,6 +242,24 @@ impl Outcome {
     }
 }
 
+thread_local! {
+    /// How far the clock has gone in this test, and how much each look at it adds, in seconds.
+    static CLOCK: std::cell::Cell<(u64, u64)> = const { std::cell::Cell::new((0, 0)) };
+}
+
+/// Makes the clock of this test start anew and go on by `step` seconds each time somebody looks.
+pub(crate) fn let_time_pass(step: u64) {
+    CLOCK.with(|clock| clock.set((0, step)));
+}
+
+fn clock() -> UnixTime {
+    CLOCK.with(|clock| {
+        let (past, step) = clock.get();
+        clock.set((past + step, step));
+        UnixTime(NOW.0 + past)
+    })
+}
+
 /// Runs one request through a chain written in YAML.
 pub(crate) async fn run(yaml: &str, sample: Sample) -> Outcome {
     run_all(yaml, vec![sample]).await.pop().expect("one request, one outcome")
@@ -251,7 +275,7 @@ pub(crate) async fn run_all(yaml: &str, samples: Vec<Sample>) -> Vec<Outcome> {
             .get("operationid")
             .and_then(OperationId::from_client)
             .unwrap_or_else(|| OperationId::generated(HeaderValue::from_static("generated")));
-        let mut cx = Context::new(NOW, IpAddr::V4(Ipv4Addr::LOCALHOST), operation_id, "openim_api".into());
+        let mut cx = Context::new(clock, IpAddr::V4(Ipv4Addr::LOCALHOST), operation_id, "openim_api".into());
         let mut body = FixedBody(body);
         let result = chain.request(&mut Request { head: &mut head, body: &mut body }, &mut cx).await;
         outcomes.push(Outcome { result, head, cx });

@@ -28,7 +28,7 @@ pub use self::replay::ReplayMemory;
 use self::replay::Seen;
 use crate::context::{Caller, Context, Fact};
 use crate::reject::{Cause, Hint, RETRY_AFTER, Reject};
-use crate::{Authorities, BodyUse, BuildError, Deps, Filter, Flow, Request};
+use crate::{Authorities, BodyUse, BuildError, Credentials, Deps, Filter, Flow, Request};
 
 /// The signature itself. Source: RFC 9421 section 4.2.
 pub const SIGNATURE: HeaderName = HeaderName::from_static("signature");
@@ -142,6 +142,10 @@ impl Filter for VerifySignature {
         BodyUse::Reads
     }
 
+    fn credentials(&self) -> Credentials {
+        Credentials::Reads
+    }
+
     fn summary(&self) -> String {
         let replay = match self.nonces {
             Nonces::Forgotten => "replays not checked",
@@ -152,14 +156,13 @@ impl Filter for VerifySignature {
     }
 
     async fn request(&self, request: &mut Request<'_>, cx: &mut Context) -> Result<Flow, Reject> {
-        let caller = self.verify(request, cx).await?;
-        cx.caller = Some(caller);
+        cx.caller = Some(self.verify(request, cx).await?);
         Ok(Flow::Continue)
     }
 }
 
 impl VerifySignature {
-    async fn verify(&self, request: &mut Request<'_>, cx: &Context) -> Result<Caller, Reject> {
+    async fn verify(&self, request: &mut Request<'_>, cx: &mut Context) -> Result<Caller, Reject> {
         // The three headers are shared, not copied: a `HeaderValue` is reference-counted bytes.
         let headers = Headers::of(request.head)?;
         let signature = headers.parse(request.body.is_announced())?;
@@ -168,18 +171,32 @@ impl VerifySignature {
         let session = self.store.session(&signature.key_id).await?;
         let target = self.target(request.head)?;
         let session = self.check_session(session, &signature, &target, cx)?;
-        let user = self.store.user(&session.user).await?;
-        if user.ban.as_ref().is_some_and(|ban| ban.holds(cx.now)) {
-            return Err(Reject::new(Cause::SessionRevoked, "user_banned"));
-        }
+        let mut caller = self.check_user(session, cx).await?;
 
         if signature.covers_body() {
             let body = request.body.read().await?;
             signature
                 .check_digest(&body)
                 .map_err(|why| Reject::new(Cause::SignatureMismatch, why.as_str()))?;
+            let arrived = (cx.clock)();
+            if arrived != cx.now {
+                // The client chose how long this took. All that depends on time or may have been revoked
+                // is asked again, above all before the nonce: its memory ends with the signature's life.
+                cx.now = arrived;
+                self.check_clock(&signature, cx)?;
+                let session = self.store.session(&signature.key_id).await?;
+                caller = self.check_user(check_standing(session, cx)?, cx).await?;
+            }
         }
         self.claim_nonce(&signature, cx).await?;
+        Ok(caller)
+    }
+
+    async fn check_user(&self, session: Arc<Session>, cx: &Context) -> Result<Caller, Reject> {
+        let user = self.store.user(&session.user).await?;
+        if user.ban.as_ref().is_some_and(|ban| ban.holds(cx.now)) {
+            return Err(Reject::new(Cause::SessionRevoked, "user_banned"));
+        }
         Ok(Caller { session, user })
     }
 
@@ -215,13 +232,9 @@ impl VerifySignature {
         let Some(session) = session else {
             // The same work as for a session that exists, so that time does not tell them apart.
             let _ = signature.verify(HttpKey::decoy(), target);
-            return Err(Reject::new(Cause::SessionUnknown, "session_unknown"));
+            return check_standing(None, cx);
         };
-        match session.standing(cx.now) {
-            Standing::Live => {}
-            Standing::Expired => return Err(Reject::new(Cause::SessionUnknown, "session_expired")),
-            Standing::Revoked => return Err(Reject::new(Cause::SessionRevoked, "session_revoked")),
-        }
+        let session = check_standing(Some(session), cx)?;
         if self.admin_users.contains(&session.user) {
             return Err(Reject::new(Cause::Forbidden, "admin_on_user_surface"));
         }
@@ -251,6 +264,15 @@ impl VerifySignature {
             Claim::Fresh => Ok(()),
             Claim::Seen => Err(Reject::new(Cause::Replayed, "nonce_seen")),
         }
+    }
+}
+
+fn check_standing(session: Option<Arc<Session>>, cx: &Context) -> Result<Arc<Session>, Reject> {
+    let session = session.ok_or_else(|| Reject::new(Cause::SessionUnknown, "session_unknown"))?;
+    match session.standing(cx.now) {
+        Standing::Live => Ok(session),
+        Standing::Expired => Err(Reject::new(Cause::SessionUnknown, "session_expired")),
+        Standing::Revoked => Err(Reject::new(Cause::SessionRevoked, "session_revoked")),
     }
 }
 

@@ -175,6 +175,9 @@ pub enum RecordFault {
     /// The secret is not base64 of 32 bytes.
     #[error("secret is not base64 of 32 bytes")]
     Secret,
+    /// The platform of OpenIM's admins, which no session may claim.
+    #[error("session claims the admin platform")]
+    Platform,
 }
 
 /// The JSON of a record. Unknown fields are refused: a field that a newer writer relies on must come
@@ -225,6 +228,9 @@ impl Record {
     pub fn parse(json: &[u8]) -> Result<Self, RecordFault> {
         check_version(json)?;
         let wire: WireRecord<'_> = serde_json::from_slice(json).map_err(|_| RecordFault::Json)?;
+        if wire.platform_id == Platform::ADMIN {
+            return Err(RecordFault::Platform);
+        }
         let previous = wire
             .previous
             .map(|p| Ok(PreviousSecret { secret: SessionSecret::from_base64(&p.secret)?, until: p.until }))
@@ -394,6 +400,7 @@ mod tests {
             (&JSON.replace("Hh8=", "Hh9="), RecordFault::Secret),
             (&JSON.replace("\"d1\"", "\"d1\",\"extra\":1"), RecordFault::Json),
             (&JSON.replace("\"platform_id\":2", "\"platform_id\":12"), RecordFault::Json),
+            (&JSON.replace("\"platform_id\":2", "\"platform_id\":10"), RecordFault::Platform),
             (&JSON.replace("\"u1\"", "\"a:b\""), RecordFault::Json),
         ];
         for (json, fault) in cases {

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::BuildError;
-use crate::testing::{NOW, Refused, Sample, build_error, get, run, run_all, signed, signed_by, signed_post};
+use crate::testing::{
+    NOW, Refused, Sample, build_error, get, let_time_pass, run, run_all, signed, signed_by, signed_post,
+};
 use imgate_identity::time::UnixTime;
 
 const CHAIN: &str = "- verify_signature: {}";
@@ -155,6 +157,25 @@ async fn a_refused_request_burns_no_nonce() {
     let outs = run_all(CHAIN, vec![bad, good]).await;
     assert_eq!(outs[0].refused(), refused(401, 20104, "digest_mismatch"));
     assert_eq!(outs[1].refused(), None);
+}
+
+#[tokio::test]
+async fn a_body_that_takes_longer_than_the_signature_lives_is_refused() {
+    for replay in ["local", "redis"] {
+        let chain = format!("- verify_signature: {{ replay: {replay} }}");
+        // The clock is read once before the body and once after it.
+        let_time_pass(61);
+        assert_eq!(run(&chain, signed_post("/x", "{}")).await.refused(), refused(401, 20103, "clock_skew"));
+        let_time_pass(59);
+        assert_eq!(run(&chain, signed_post("/x", "{}")).await.refused(), None);
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_ends_while_the_body_comes_is_refused() {
+    let_time_pass(30);
+    let out = run(CHAIN, signed_by("ending", "/x", "{}")).await;
+    assert_eq!(out.refused(), refused(401, 1501, "session_expired"));
 }
 
 #[test]

@@ -24,6 +24,7 @@ mod writer;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -46,6 +47,7 @@ use self::link::Link;
 use self::source::{Redis, Source};
 use crate::key::Keys;
 use crate::session::{Session, SessionId};
+use crate::time::UnixTime;
 use crate::token::OpenimToken;
 use crate::user::UserId;
 
@@ -81,6 +83,17 @@ pub struct Store {
     users: Flights<UserId, Arc<User>>,
     admins: Flights<UserId, Option<Arc<OpenimToken>>>,
     tracking: Option<JoinHandle<()>>,
+    alarm: Alarm,
+}
+
+/// Lets one alarm through per second.
+#[derive(Default)]
+struct Alarm(AtomicU64);
+
+impl Alarm {
+    fn is_due(&self, now: UnixTime) -> bool {
+        self.0.swap(now.0, Ordering::Relaxed) != now.0
+    }
 }
 
 impl fmt::Debug for Store {
@@ -137,6 +150,7 @@ impl Store {
             users: Flights::new(),
             admins: Flights::new(),
             tracking,
+            alarm: Alarm::default(),
         })
     }
 
@@ -345,7 +359,8 @@ impl Store {
     /// Counts a load that failed; what is broken in the store is also reported by name.
     fn note(&self, kind: &'static str, id: &impl fmt::Display, why: Unavailable) {
         self.caches.counters.failed(why);
-        if matches!(why, Unavailable::Broken(_)) {
+        // Every request for a broken record comes here; one line a second is alarm enough.
+        if matches!(why, Unavailable::Broken(_)) && self.alarm.is_due(UnixTime::now()) {
             error!(kind, %id, cause = why.as_str(), "record in the store is unusable");
         }
     }

@@ -106,6 +106,7 @@ impl Fault {
             Self::Record(RecordFault::Json) => "broken_record_json",
             Self::Record(RecordFault::Version) => "broken_record_version",
             Self::Record(RecordFault::Secret) => "broken_record_secret",
+            Self::Record(RecordFault::Platform) => "broken_record_platform",
             Self::Token(TokenFault::Foreign) => "broken_token_foreign",
             Self::Token(_) => "broken_token",
             Self::WrongType => "broken_wrong_type",
