@@ -21,10 +21,15 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// The store answered at least once. It stays so: when the store goes away, callers whose records
+    /// The store was of use at least once. It stays so: when the store goes away, callers whose records
     /// are cached are still served, and taking every gateway out at once would serve nobody.
     pub fn store_answered(&self) {
         self.store_tried.store(true, Ordering::Release);
+    }
+
+    /// Whether the store was of use at least once.
+    pub fn has_store(&self) -> bool {
+        self.store_tried.load(Ordering::Acquire)
     }
 
     /// The gateway stops: no new traffic, please.
@@ -37,7 +42,7 @@ impl Readiness {
         if self.draining.load(Ordering::Acquire) {
             return Some("draining");
         }
-        (!self.store_tried.load(Ordering::Acquire)).then_some("store not reached yet")
+        (!self.has_store()).then_some("store not reached yet")
     }
 }
 
@@ -81,6 +86,7 @@ impl Admin {
         let snapshot = self.gateway.snapshot.load();
         let metrics = &self.gateway.metrics;
         metrics.observe(&snapshot.store, self.gateway.log.dropped());
+        metrics.forget_upstream_load();
         for upstream in &snapshot.upstreams {
             for (server, in_flight) in upstream.load() {
                 metrics.upstream_load(&upstream.name, &server.to_string(), in_flight);

@@ -65,9 +65,12 @@ fn accepts_gzip(request: &HeaderMap) -> bool {
 }
 
 /// Sets the length of a body that is known whole. An answer without a body keeps what it says: to a
-/// HEAD it is the length there would be.
+/// HEAD it is the length there would be. A 204 says nothing; source: RFC 9110 section 8.6.
 pub fn set_length(head: &mut ResponseHeader, method: &http::Method, body: &Bytes) {
     let bodiless = *method == http::Method::HEAD || matches!(head.status.as_u16(), 204 | 304);
+    if head.status == http::StatusCode::NO_CONTENT {
+        head.remove_header(&CONTENT_LENGTH);
+    }
     if !bodiless {
         let _ = head.insert_header(CONTENT_LENGTH, HeaderValue::from(body.len()));
     }

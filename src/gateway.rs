@@ -112,7 +112,7 @@ pub enum BuildError {
 
 impl Snapshot {
     /// Resolves a configuration. A store that is configured as `before` goes on with its cache and its
-    /// links; nothing else is shared with an earlier configuration.
+    /// links, an upstream with its connections.
     ///
     /// # Errors
     /// A chain cannot be built, is out of order, or does not fit a route that names it.
@@ -127,8 +127,9 @@ impl Snapshot {
             _ => open_store(config, shared)?,
         };
         let chains = config.build_chains(&deps(config, shared, &store))?;
+        let old_upstreams = before.map_or(&[][..], |(_, snapshot)| &snapshot.upstreams);
         let upstreams: Upstreams<'_> =
-            config.upstreams.iter().map(|u| (&*u.name, open_upstream(u, metrics))).collect();
+            config.upstreams.iter().map(|u| (&*u.name, open_upstream(u, old_upstreams, metrics))).collect();
         let unguarded = Arc::new(Chain::default());
         let table = config.routes.try_map(|route: &Arc<config::Route>| {
             let chain = route.chain.as_ref().and_then(|name| chains.get(name)).unwrap_or(&unguarded);
@@ -162,9 +163,16 @@ impl Snapshot {
 
 type Upstreams<'a> = HashMap<&'a str, (Arc<Upstream>, UpstreamMetrics)>;
 
-fn open_upstream(upstream: &config::Upstream, metrics: &Metrics) -> (Arc<Upstream>, UpstreamMetrics) {
-    let opened = Upstream::new(&upstream.name, &upstream.servers, upstream.options.clone());
-    (Arc::new(opened), metrics.upstream(&upstream.name))
+/// Keeps an upstream that is configured as before, with its connections and what is in flight to it.
+fn open_upstream(
+    upstream: &config::Upstream,
+    before: &[Arc<Upstream>],
+    metrics: &Metrics,
+) -> (Arc<Upstream>, UpstreamMetrics) {
+    let config::Upstream { name, servers, options, .. } = upstream;
+    let kept = before.iter().find(|old| old.is_configured_as(name, servers, options)).cloned();
+    let opened = kept.unwrap_or_else(|| Arc::new(Upstream::new(name, servers, options.clone())));
+    (opened, metrics.upstream(name))
 }
 
 fn mode(mode: config::Mode) -> Mode {

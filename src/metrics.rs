@@ -34,7 +34,7 @@ pub struct Metrics {
     openim_codes: IntCounterVec,
     refusals: [IntCounter; Cause::ALL.len()],
     tunnels_ended: [IntCounter; Ended::ALL.len()],
-    /// Client connections that are open.
+    /// Client connections that speak HTTP.
     pub connections: IntGauge,
     /// Sockets that are open.
     pub tunnels: IntGauge,
@@ -218,7 +218,10 @@ impl Metrics {
             )?,
             refusals: Cause::ALL.map(|cause| refusals.with_label_values(&[cause.as_str()])),
             tunnels_ended: Ended::ALL.map(|cause| ended.with_label_values(&[cause.as_str()])),
-            connections: make.gauge("imgate_connections", "Client connections that are open")?,
+            connections: make.gauge(
+                "imgate_connections",
+                "Client connections that speak HTTP; sockets are in imgate_tunnels",
+            )?,
             tunnels: make.gauge("imgate_tunnels", "Sockets that are open")?,
             tunnel_bytes_up: bytes.with_label_values(&["up"]),
             tunnel_bytes_down: bytes.with_label_values(&["down"]),
@@ -290,6 +293,11 @@ impl Metrics {
     /// Notes a socket that ended.
     pub fn tunnel_ended(&self, ended: Ended) {
         self.tunnels_ended[ended as usize].inc();
+    }
+
+    /// Forgets the servers noted so far; some may be gone with an earlier configuration.
+    pub fn forget_upstream_load(&self) {
+        self.upstream_in_flight.reset();
     }
 
     /// Notes what is in flight to a server.

@@ -15,6 +15,7 @@ use http::{HeaderName, HeaderValue, Method};
 use imgate_filters::reject::{Cause, Hint, RETRY_AFTER, Reject};
 use pingora_http::ResponseHeader;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use self::decode::{Framing, Garbled, Step};
 use crate::answer;
@@ -200,9 +201,7 @@ async fn send_and_read(
     hold: usize,
 ) -> Result<Answer, Failed> {
     let mut rest = Rest::begin(upstream, connection);
-    // A server may answer and close before it has read everything, so an answer is looked for even
-    // when writing failed; such a connection is never kept.
-    rest.keep = rest.connection.stream.write_all(wire).await.is_ok();
+    rest.keep = write_unless_answered(&mut rest.connection.stream, wire).await;
     let head = match rest.read_head(method).await {
         Ok(head) => head,
         Err(error) => {
@@ -212,6 +211,19 @@ async fn send_and_read(
     };
     let body = rest.hold(hold).await.map_err(|error| Failed { error, nothing_read: false })?;
     Ok(Answer { head, body })
+}
+
+/// Writes a request, and tells whether it was written whole. A server may answer before it has read
+/// everything, and read no more; then, as when writing fails, the answer is looked for all the same, but
+/// the connection is never kept.
+async fn write_unless_answered(stream: &mut TcpStream, wire: &[u8]) -> bool {
+    let (mut reader, mut writer) = stream.split();
+    let mut byte = [0];
+    tokio::select! {
+        biased;
+        written = writer.write_all(wire) => written.is_ok(),
+        _ = reader.peek(&mut byte) => false,
+    }
 }
 
 /// The part of an answer that is still on its connection.
@@ -273,7 +285,8 @@ impl Rest {
         let head = build_head(&parsed)?;
         if !head.status.is_informational() {
             self.framing = Framing::of(&parsed, method)?;
-            self.keep &= may_keep(&parsed) && self.framing != Framing::UntilClose;
+            let ends = self.framing != Framing::UntilClose && !owes_body(&parsed, &self.framing);
+            self.keep &= may_keep(&parsed) && ends;
         }
         let _ = self.buf.split_to(used);
         Ok(Some(head))
@@ -373,6 +386,16 @@ fn build_head(parsed: &httparse::Response<'_, '_>) -> Result<ResponseHeader, Exc
         head.append_header(name, value).map_err(|_| invalid())?;
     }
     Ok(head)
+}
+
+/// Whether a body is announced where none can be: to HEAD, or with 204 or 304. A server that sends it all
+/// the same does so while the connection may already carry somebody else's request.
+fn owes_body(parsed: &httparse::Response<'_, '_>, framing: &Framing) -> bool {
+    let announces = |h: &httparse::Header<'_>| {
+        h.name.eq_ignore_ascii_case("transfer-encoding")
+            || h.name.eq_ignore_ascii_case("content-length") && h.value.trim_ascii() != b"0"
+    };
+    *framing == Framing::Length(0) && parsed.headers.iter().any(announces)
 }
 
 /// Whether the server means to keep the connection open. Source: RFC 9112 section 9.3.

@@ -18,7 +18,7 @@ pub use self::pool::Connection;
 use self::pool::Pool;
 
 /// How the servers of one upstream are reached.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// How long a connection may take to open.
     pub connect_timeout: Duration,
@@ -94,6 +94,12 @@ impl Upstream {
             Arc::new(Server { address: *address, in_flight: AtomicU32::new(0), pool })
         };
         Self { name: name.into(), servers: servers.iter().map(server).collect(), options }
+    }
+
+    /// Whether a new one, made of these, would be the same.
+    pub fn is_configured_as(&self, name: &str, servers: &[SocketAddr], options: &Options) -> bool {
+        let same_servers = self.servers.iter().map(|server| &server.address).eq(servers);
+        *self.name == *name && same_servers && self.options == *options
     }
 
     /// Chooses the less loaded of two random servers, other than the one at `avoid` if there is

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::mem::MaybeUninit;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -17,7 +18,8 @@ use tokio::net::TcpStream;
 
 use super::{Lease, Server};
 
-const SHARDS: usize = 16;
+/// The most shards there are; a machine with fewer cores has fewer.
+const MAX_SHARDS: usize = 16;
 
 #[derive(Debug)]
 struct Idle {
@@ -28,25 +30,26 @@ struct Idle {
 /// The idle connections of one server.
 #[derive(Debug)]
 pub(super) struct Pool {
-    shards: [Mutex<VecDeque<Idle>>; SHARDS],
+    shards: Box<[Mutex<VecDeque<Idle>>]>,
     per_shard: usize,
     idle_timeout: Duration,
 }
 
 impl Pool {
+    /// Keeps about `keep` connections, spread over the cores there are.
     pub(super) fn new(keep: usize, idle_timeout: Duration) -> Self {
+        let shards = std::thread::available_parallelism().map_or(1, NonZero::get).min(MAX_SHARDS);
         Self {
-            shards: std::array::from_fn(|_| Mutex::default()),
-            // Few threads use few shards, so each may hold all there is to hold.
-            per_shard: keep,
+            per_shard: keep.div_ceil(shards),
+            shards: (0..shards).map(|_| Mutex::default()).collect(),
             idle_timeout,
         }
     }
 
     /// Takes a connection that can carry a request.
     pub(super) fn take(&self) -> Option<TcpStream> {
-        let home = home_shard();
-        (0..SHARDS).find_map(|i| self.take_from((home + i) % SHARDS))
+        let (home, shards) = (thread_number(), self.shards.len());
+        (0..shards).find_map(|i| self.take_from((home + i) % shards))
     }
 
     fn take_from(&self, shard: usize) -> Option<TcpStream> {
@@ -60,7 +63,7 @@ impl Pool {
     }
 
     pub(super) fn put(&self, stream: TcpStream) {
-        let mut idle = self.shards[home_shard()].lock();
+        let mut idle = self.shards[thread_number() % self.shards.len()].lock();
         if idle.len() >= self.per_shard {
             idle.pop_front();
         }
@@ -70,7 +73,7 @@ impl Pool {
     }
 
     pub(super) fn sweep(&self) {
-        for shard in &self.shards {
+        for shard in &*self.shards {
             shard.lock().retain(|idle| self.is_young(idle) && is_quiet(&idle.stream));
         }
     }
@@ -80,10 +83,11 @@ impl Pool {
     }
 }
 
-fn home_shard() -> usize {
+/// A small number that is this thread's own.
+fn thread_number() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
-        static HOME: usize = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS;
+        static HOME: usize = NEXT.fetch_add(1, Ordering::Relaxed);
     }
     HOME.with(|home| *home)
 }
