@@ -5,7 +5,7 @@
 //! by JSON and cut to a bound.
 
 use std::fs::OpenOptions;
-use std::io::{self, Write as _};
+use std::io::{self, BufWriter, Write as _};
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -16,8 +16,12 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuild
 /// The most of a path or user agent that a line shows, in bytes.
 const MAX_TEXT: usize = 512;
 
-/// How many lines wait for the writing thread before lines are dropped.
-const BACKLOG: usize = 65_536;
+/// How many lines wait for the writing thread before lines are dropped. A line is a few hundred bytes,
+/// at the very most 4 KiB.
+const BACKLOG: usize = 16_384;
+
+/// How much is gathered for one write. The thread writes out what it has whenever no line waits.
+const GATHER: usize = 64 * 1024;
 
 /// Where the lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,9 +53,12 @@ impl AccessLog {
         let builder = || NonBlockingBuilder::default().lossy(true).buffered_lines_limit(BACKLOG);
         let (writer, guard) = match output {
             Output::Off => return Ok(Self { writer: None, dropped: None, _guard: None }),
-            Output::Stdout => builder().finish(io::stdout()),
-            Output::Stderr => builder().finish(io::stderr()),
-            Output::File(path) => builder().finish(OpenOptions::new().create(true).append(true).open(path)?),
+            Output::Stdout => builder().finish(BufWriter::with_capacity(GATHER, io::stdout())),
+            Output::Stderr => builder().finish(BufWriter::with_capacity(GATHER, io::stderr())),
+            Output::File(path) => {
+                let file = OpenOptions::new().create(true).append(true).open(path)?;
+                builder().finish(BufWriter::with_capacity(GATHER, file))
+            }
         };
         Ok(Self { dropped: Some(writer.error_counter()), writer: Some(writer), _guard: Some(guard) })
     }
@@ -84,6 +91,7 @@ pub struct Line<'a> {
     /// Where it came from.
     pub client: IpAddr,
     /// The method.
+    #[serde(serialize_with = "cut")]
     pub method: &'a str,
     /// The host it was meant for.
     #[serde(serialize_with = "cut")]
@@ -97,6 +105,9 @@ pub struct Line<'a> {
     /// The proven user.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<&'a str>,
+    /// Who a socket's handshake says it is; OpenIM has the last word on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claimed_user: Option<&'a str>,
     /// The kind of device the session belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub platform: Option<&'static str>,
@@ -182,6 +193,7 @@ mod tests {
             path: "/x",
             route: None,
             user: None,
+            claimed_user: None,
             platform: None,
             status: 200,
             err_code: Some(0),

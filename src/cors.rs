@@ -41,6 +41,9 @@ const EXPOSED: HeaderValue =
 
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
 
+/// The most of a preflight's list that is sent back, in bytes.
+const MAX_ECHO: usize = 4096;
+
 /// Whether an answer's header is part of the protocol, and so ours to set.
 pub fn is_cors_header(name: &HeaderName) -> bool {
     name.as_str().starts_with("access-control-")
@@ -79,7 +82,8 @@ impl Policy {
         let mut head = ResponseHeader::build_no_case(204, Some(12)).ok()?;
         self.apply(&mut head, headers.get(ORIGIN));
         if head.headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN) {
-            let asked = headers.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+            let asked =
+                headers.get(ACCESS_CONTROL_REQUEST_HEADERS).filter(|asked| asked.len() <= MAX_ECHO).cloned();
             if let Some(allowed) = self.allow_headers.clone().or(asked) {
                 set(&mut head, ACCESS_CONTROL_ALLOW_HEADERS, allowed);
             }

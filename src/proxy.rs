@@ -9,6 +9,7 @@ mod log;
 mod socket;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -73,6 +74,8 @@ pub struct Notes {
     cx: Option<Context>,
     head: Option<RequestHeader>,
     origin: Option<HeaderValue>,
+    /// Since when the upstream is being asked, while it is.
+    asked_upstream: Option<Instant>,
     /// The place a streamed request takes in its server's load.
     lease: Option<Lease>,
     /// Whether a body that nobody read may be read and dropped, so that the connection lives on.
@@ -128,6 +131,7 @@ impl ProxyHttp for Gateway {
             cx: None,
             head: None,
             origin: None,
+            asked_upstream: None,
             lease: None,
             small_body: false,
             outcome: Outcome::default(),
@@ -143,7 +147,8 @@ impl ProxyHttp for Gateway {
         let downstream = &mut *session.downstream_session;
         // Pingora keeps an idle connection for ever unless it is told each time.
         if downstream.get_keepalive().is_some() {
-            downstream.set_keepalive(Some(snapshot.keepalive_timeout.as_secs()));
+            // Pingora counts whole seconds, and takes 0 for ever.
+            downstream.set_keepalive(Some(snapshot.keepalive_timeout.as_secs().max(1)));
         }
         downstream.set_read_timeout(Some(snapshot.client_timeout));
         downstream.set_write_timeout(Some(snapshot.client_timeout));
@@ -273,14 +278,14 @@ impl Gateway {
         let client = operation::client(downstream);
 
         if let Some(preflight) = snapshot.cors.preflight(&head) {
-            notes.cx = Some(Context::new(UnixTime::now(), client, operation_id, "".into()));
+            notes.cx = Some(Context::new(UnixTime::now, client, operation_id, "".into()));
             notes.head = Some(head);
             notes.outcome.status = preflight.status.as_u16();
             self.write(downstream, preflight, Bytes::new()).await?;
             return Ok(Handled::Done);
         }
 
-        let mut cx = Context::new(UnixTime::now(), client, operation_id, "".into());
+        let mut cx = Context::new(UnixTime::now, client, operation_id, "".into());
         let outgoing = self.decide(session, &mut head, has_body, &mut cx, notes, snapshot).await;
         notes.cx = Some(cx);
         let answered = match outgoing {
@@ -321,13 +326,14 @@ impl Gateway {
         // What names one connection only is gone before a filter can set something by that name.
         forward::clean(head)?;
 
+        let reading = AtomicBool::new(false);
         let in_time = pingora_timeout::timeout(route.timeout, async {
             let max_body = match route.mode {
                 Mode::Exchange { max_body, .. } => max_body,
                 Mode::Stream { .. } | Mode::Tunnel { .. } => 0,
             };
             let downstream = &mut *session.downstream_session;
-            let mut body = SessionBody::new(downstream, head, has_body, max_body, expects_continue);
+            let mut body = SessionBody::new(downstream, head, has_body, max_body, expects_continue, &reading);
             let passed = route.chain.request(&mut Request { head, body: &mut body }, cx).await;
             notes.outcome.chain = notes.started.elapsed();
             passed?;
@@ -347,10 +353,14 @@ impl Gateway {
                 }
             }
         });
-        in_time.await.unwrap_or_else(|_| {
-            let reject = Reject::new(Cause::UpstreamTimeout, "request_deadline");
-            Err(reject.with(Hint::RetryAfter(RETRY_AFTER)))
-        })
+        match in_time.await {
+            Ok(outgoing) => outgoing,
+            Err(_) if reading.load(Ordering::Relaxed) => {
+                session.downstream_session.set_keepalive(None);
+                Err(Reject::new(Cause::BadRequest, "body_too_slow"))
+            }
+            Err(_) => Err(too_late(&route, notes)),
+        }
     }
 
     /// Sends a whole request and takes the answer, healing a stale token on the way.
@@ -390,8 +400,10 @@ impl Gateway {
         let body = body.map(Bytes::as_ref);
         let wire = forward::write_request(head, target, body, &snapshot.ours, cx.client);
         let began = Instant::now();
+        notes.asked_upstream = Some(began);
         let answer = exchange::exchange(&route.upstream, &wire, &head.method, repeat, snapshot.hold).await;
         let took = began.elapsed();
+        notes.asked_upstream = None;
         notes.outcome.upstream += took;
         match answer {
             Ok(answer) => {
@@ -533,6 +545,15 @@ impl Gateway {
         }
         Reject::new(cause, reason).with(Hint::RetryAfter(RETRY_AFTER))
     }
+}
+
+/// Refuses a request whose time is up, and notes it against the upstream if that was being asked.
+fn too_late(route: &Route, notes: &mut Notes) -> Reject {
+    if let Some(began) = notes.asked_upstream.take() {
+        notes.outcome.upstream += began.elapsed();
+        route.upstream_metrics.failed(Cause::UpstreamTimeout);
+    }
+    Reject::new(Cause::UpstreamTimeout, "request_deadline").with(Hint::RetryAfter(RETRY_AFTER))
 }
 
 /// Takes the head out of Pingora's session, to be edited and forwarded without a copy. What stays

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use imgate_identity::store::Health;
 use imgate_identity::time::UnixTime;
 use pingora_core::apps::HttpServerApp as _;
 use pingora_core::server::configuration::ServerConf;
@@ -22,7 +21,7 @@ use tracing::{error, info, warn};
 use crate::access_log::AccessLog;
 use crate::admin::{Admin, Readiness};
 use crate::config::Config;
-use crate::front;
+use crate::front::{self, Terms};
 use crate::gateway::{BuildError, Shared, Snapshot};
 use crate::metrics::Metrics;
 use crate::proxy::Gateway;
@@ -115,20 +114,25 @@ impl Server {
     }
 
     fn serve(&mut self, bound: Vec<TcpListener>, bound_admin: Option<TcpListener>) {
+        let patience = self.config.limits.client_timeout;
+        let terms = Terms {
+            connections: self.connections.clone(),
+            open: self.gateway.metrics.connections.clone(),
+            patience,
+        };
         for listener in bound {
             let (proxy, stopping) = (Arc::clone(&self.proxy), self.stopping.subscribe());
-            let open = self.gateway.metrics.connections.clone();
-            self.housekeeping.spawn(front::serve(listener, proxy, stopping, self.connections.clone(), open));
+            self.housekeeping.spawn(front::serve(listener, proxy, stopping, terms.clone()));
         }
         if let Some(listener) = bound_admin {
             let admin = Arc::new(Admin::new(self.gateway.clone(), Arc::clone(&self.readiness)));
             // The admin listener outlives the others, so that a drain can be watched.
             let ((running, stopping), quit) = (watch::channel(false), self.quit.clone());
             let uncounted = prometheus::IntGauge::new("admin", "admin").expect("the name is a legal one");
+            let terms = Terms { connections: TaskTracker::new(), open: uncounted, patience };
             self.housekeeping.spawn(async move {
-                let tracker = TaskTracker::new();
                 tokio::select! {
-                    () = front::serve(listener, admin, stopping, tracker, uncounted) => {}
+                    () = front::serve(listener, admin, stopping, terms) => {}
                     () = quit.cancelled() => {}
                 }
                 drop(running);
@@ -154,8 +158,9 @@ impl Server {
                     _ = sweep.tick() => {
                         gateway.snapshot.load_full().upstreams.iter().for_each(|upstream| upstream.sweep());
                     }
-                    _ = watch_store.tick() => {
-                        if gateway.snapshot.load_full().store.health() == Health::Live {
+                    _ = watch_store.tick(), if !readiness.has_store() => {
+                        // Reaching it is not enough: one that lacks its mark would serve nobody.
+                        if gateway.snapshot.load_full().store.probe().await.is_ok() {
                             readiness.store_answered();
                         }
                     }

@@ -52,7 +52,9 @@ enum Command {
 #[derive(Clone, Debug, Args)]
 struct ConfigFile {
     /// The configuration file
+    // Named apart: `explain` has a `path` of its own.
     #[arg(
+        id = "config",
         short = 'c',
         long = "config",
         value_name = "FILE",

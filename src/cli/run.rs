@@ -2,11 +2,15 @@
 
 use clap::{Args, ValueEnum};
 use tracing::{info, warn};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use super::{ConfigFile, Failure, runtime};
 use crate::gateway::Shared;
 use crate::server::{Server, StartError};
+
+/// How many messages wait for the writing thread before messages are dropped.
+const BACKLOG: usize = 8192;
 
 /// How the gateway's own messages look; the access log is always JSON.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -34,7 +38,7 @@ impl Run {
     /// # Errors
     /// The configuration is refused, or an address cannot be bound.
     pub(super) fn run(&self) -> Result<(), Failure> {
-        start_logging(&self.log, self.log_format)?;
+        let _guard = start_logging(&self.log, self.log_format)?;
         let config = self.config.load()?;
         for warning in &config.warnings {
             warn!("{warning}");
@@ -60,13 +64,22 @@ fn refuse(error: StartError) -> Failure {
     }
 }
 
-/// Sends messages to standard error, from the `log` crate (Pingora's) as well as from `tracing`.
-fn start_logging(filter: &str, format: LogFormat) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| Failure::usage(format!("--log: {error}")))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+/// Sends messages to standard error, from the `log` crate (Pingora's) as well as from `tracing`. A thread
+/// writes them, and drops them when their reader stalls: serving must not wait for that. The guard writes
+/// out what is left when it is dropped.
+fn start_logging(filter: &str, format: LogFormat) -> Result<WorkerGuard, Failure> {
+    let mut filter = EnvFilter::try_new(filter).map_err(|error| Failure::usage(format!("--log: {error}")))?;
+    // Pingora prints request heads below these levels, and an error for each client that goes away.
+    for cap in ["pingora_proxy=off", "pingora_core=warn"] {
+        filter = filter.add_directive(cap.parse().map_err(Failure::usage)?);
+    }
+    let (writer, guard) =
+        NonBlockingBuilder::default().lossy(true).buffered_lines_limit(BACKLOG).finish(std::io::stderr());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     let started = match format {
         LogFormat::Json => builder.json().flatten_event(true).with_target(false).try_init(),
         LogFormat::Text => builder.with_ansi(false).try_init(),
     };
-    started.map_err(|error| Failure::unavailable(format!("no logging: {error}")))
+    started.map_err(|error| Failure::unavailable(format!("no logging: {error}")))?;
+    Ok(guard)
 }

@@ -68,6 +68,11 @@ fn streamed_body(route: &Route, chain: &Chain) -> Option<Problem> {
 }
 
 fn unproven(route: &Route, chain: &Chain) -> Option<Problem> {
-    let proven = chain.writes(Fact::Caller) || chain.writes(Fact::Socket);
-    (!route.public && !proven).then_some(Problem::Unproven)
+    match route.mode {
+        // OpenIM authenticates sockets, but only by a query that can be read in one way.
+        Mode::Tunnel { .. } => (!chain.writes(Fact::Socket)).then_some(Problem::UncheckedSocket),
+        Mode::Exchange { .. } | Mode::Stream { .. } => {
+            (!route.public && !chain.writes(Fact::Caller)).then_some(Problem::Unproven)
+        }
+    }
 }

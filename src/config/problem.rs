@@ -79,6 +79,9 @@ pub enum Problem {
     /// A size that is too large.
     #[error("must be at most {}MiB", .0 / (1024 * 1024))]
     AboveMaxSize(u64),
+    /// A size below what the gateway needs.
+    #[error("must be at least {0}B")]
+    BelowMinSize(u64),
     /// Text that is no name of an upstream or chain.
     #[error("`{0}` is no name\nhint: names are letters, digits, `_` and `-`")]
     BadName(Box<str>),
@@ -210,6 +213,11 @@ pub enum Problem {
         "its chain proves no caller\nhint: add a filter that does, or say `public: true` if anybody may call this"
     )]
     Unproven,
+    /// A socket route whose chain does not check the handshake.
+    #[error(
+        "its chain does not check the handshake\nhint: add verify_socket; `public: true` does not do without it"
+    )]
+    UncheckedSocket,
 
     /// Nothing uses it.
     #[error("upstream `{0}` is not used by any route")]

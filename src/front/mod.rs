@@ -37,15 +37,20 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Accepts until `stopping` turns true; each connection becomes a task of `connections` and counts in
-/// `open` while it lives.
-pub async fn serve<A>(
-    listener: TcpListener,
-    app: Arc<A>,
-    mut stopping: ShutdownWatch,
-    connections: TaskTracker,
-    open: IntGauge,
-) where
+/// What the connections of a listener have in common.
+#[derive(Clone)]
+pub struct Terms {
+    /// Each connection is a task of this.
+    pub connections: TaskTracker,
+    /// Counts those that live.
+    pub open: IntGauge,
+    /// How long a client may leave an answer unread.
+    pub patience: Duration,
+}
+
+/// Accepts until `stopping` turns true.
+pub async fn serve<A>(listener: TcpListener, app: Arc<A>, mut stopping: ShutdownWatch, terms: Terms)
+where
     A: ServerApp + Send + Sync + 'static,
 {
     loop {
@@ -55,10 +60,12 @@ pub async fn serve<A>(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let (app, stopping, counted) = (Arc::clone(&app), stopping.clone(), Counted::new(&open));
-                connections.spawn(async move {
+                let (app, stopping, counted) =
+                    (Arc::clone(&app), stopping.clone(), Counted::new(&terms.open));
+                let patience = terms.patience;
+                terms.connections.spawn(async move {
                     let _counted = counted;
-                    match Socket::new(stream, peer) {
+                    match Socket::new(stream, peer, patience) {
                         Ok(socket) => drop(app.process_new(Box::new(socket), &stopping).await),
                         Err(error) => debug!(%error, "connection was gone before it was served"),
                     }

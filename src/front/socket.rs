@@ -10,6 +10,7 @@ use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora_core::protocols::raw_connect::ProxyDigest;
@@ -19,6 +20,7 @@ use pingora_core::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 
 /// How much is gathered before it is written without waiting for a flush.
 const GATHER: usize = 16 * 1024;
@@ -32,24 +34,45 @@ pub struct Socket {
     stream: TcpStream,
     gathered: Vec<u8>,
     digest: Arc<SocketDigest>,
+    /// How long a write may make no progress.
+    patience: Duration,
+    /// Ends the wait of a write that makes none.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl Socket {
-    /// Takes a connection that was accepted from `peer`.
+    /// Takes a connection that was accepted from `peer`, and gives it up when a write makes no progress
+    /// for `patience`.
     ///
     /// # Errors
     /// The kernel refuses TCP_NODELAY, as it does for a connection that is gone already.
-    pub fn new(stream: TcpStream, peer: SocketAddr) -> io::Result<Self> {
+    pub fn new(stream: TcpStream, peer: SocketAddr, patience: Duration) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
         // The address is known; without this Pingora would ask the kernel for it.
         let _ = digest.peer_addr.set(Some(peer.into()));
-        Ok(Self { stream, gathered: Vec::new(), digest: Arc::new(digest) })
+        Ok(Self { stream, gathered: Vec::new(), digest: Arc::new(digest), patience, stalled: None })
     }
 
     /// Gives up the connection, flushed or not: a tunnel takes over before anything was written.
     pub fn into_tcp(self) -> TcpStream {
         self.stream
+    }
+
+    /// Writes to the network, but waits no longer than the client's share of patience.
+    fn poll_network(&mut self, cx: &mut Context<'_>, bytes: Bytes<'_>) -> Poll<io::Result<usize>> {
+        let bytes = match bytes {
+            Bytes::Gathered { sent } => &self.gathered[sent..],
+            Bytes::These(bytes) => bytes,
+        };
+        if let Poll::Ready(written) = Pin::new(&mut self.stream).poll_write(cx, bytes) {
+            self.stalled = None;
+            return Poll::Ready(written);
+        }
+        let patience = self.patience;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        ready!(stalled.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -58,7 +81,7 @@ impl Socket {
             if sent == self.gathered.len() {
                 break Ok(());
             }
-            match Pin::new(&mut self.stream).poll_write(cx, &self.gathered[sent..]) {
+            match self.poll_network(cx, Bytes::Gathered { sent }) {
                 Poll::Ready(Ok(0)) => break Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(n)) => sent += n,
                 Poll::Ready(Err(e)) => break Err(e),
@@ -72,6 +95,14 @@ impl Socket {
         self.gathered.shrink_to(KEEP);
         Poll::Ready(result)
     }
+}
+
+/// What is to be written.
+enum Bytes<'a> {
+    /// What was gathered, from this place on.
+    Gathered { sent: usize },
+    /// These, as they are.
+    These(&'a [u8]),
 }
 
 impl AsyncRead for Socket {
@@ -90,7 +121,7 @@ impl AsyncWrite for Socket {
             ready!(self.poll_send(cx))?;
         }
         if buf.len() > GATHER {
-            return Pin::new(&mut self.stream).poll_write(cx, buf);
+            return self.poll_network(cx, Bytes::These(buf));
         }
         self.gathered.extend_from_slice(buf);
         Poll::Ready(Ok(buf.len()))
@@ -153,7 +184,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, peer) = listener.accept().await.unwrap();
-        (Socket::new(stream, peer).unwrap(), client)
+        (Socket::new(stream, peer, Duration::from_millis(300)).unwrap(), client)
     }
 
     #[tokio::test]
@@ -166,6 +197,17 @@ mod tests {
         socket.flush().await.unwrap();
         let n = client.read(&mut buf).await.unwrap();
         assert_eq!(&buf[..n], b"headbody");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_is_given_up() {
+        let (mut socket, _client) = pair().await;
+        let error = loop {
+            if let Err(error) = socket.write_all(&[0; 60_000]).await {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test]

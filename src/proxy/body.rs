@@ -1,5 +1,7 @@
 //! A request's body, read from Pingora's session when somebody asks for it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, EXPECT};
@@ -25,6 +27,8 @@ pub(super) struct SessionBody<'a> {
     length: Option<u64>,
     limit: usize,
     expects_continue: bool,
+    /// True while the client is waited for.
+    reading: &'a AtomicBool,
     read: Option<Bytes>,
 }
 
@@ -35,8 +39,9 @@ impl<'a> SessionBody<'a> {
         announced: bool,
         limit: usize,
         expects_continue: bool,
+        reading: &'a AtomicBool,
     ) -> Self {
-        Self { downstream, announced, length: length(head), limit, expects_continue, read: None }
+        Self { downstream, announced, length: length(head), limit, expects_continue, reading, read: None }
     }
 
     /// Refuses a body that is announced as larger than `limit`; one that comes in chunks is counted.
@@ -116,7 +121,10 @@ impl Body for SessionBody<'_> {
         if let Some(read) = &self.read {
             return Ok(read.clone());
         }
-        let body = self.read_whole().await?;
+        self.reading.store(true, Ordering::Relaxed);
+        let body = self.read_whole().await;
+        self.reading.store(false, Ordering::Relaxed);
+        let body = body?;
         self.read = Some(body.clone());
         Ok(body)
     }

@@ -5,6 +5,7 @@
 //! fresh look confirmed; and never with OpenIM's text, which holds the token on the released line.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -19,6 +20,10 @@ use crate::exchange::{Answer, Body};
 use crate::gateway::{Route, Snapshot};
 use crate::metrics::Heal;
 use crate::reply::{self, To};
+
+/// How long a login that replaces a token may take from OpenIM's kick to our store's new token. A user
+/// must not be told to log in again because of that moment.
+const MINTING: Duration = Duration::from_millis(200);
 
 /// The code of a token that a newer login replaced. Source: open-im-server
 /// `pkg/common/servererrs/code.go`.
@@ -40,7 +45,11 @@ impl Gateway {
         let Some(code) = refusal_of_token(&answer)? else {
             return Ok(Outgoing::Answer(answer));
         };
-        let found = self.look_again(cx, snapshot).await;
+        let mut found = self.look_again(cx, snapshot).await;
+        if matches!(found, Fresh::Same) && code == KICKED {
+            tokio::time::sleep(MINTING).await;
+            found = self.look_again(cx, snapshot).await;
+        }
         match found {
             Fresh::Away(why) => self.unhealed(Heal::StoreAway, why),
             Fresh::Gone => {
@@ -117,7 +126,8 @@ fn refusal_of_token(answer: &Answer) -> Result<Option<u32>, Reject> {
     if answer.head.headers.contains_key(CONTENT_ENCODING) {
         return Err(Reject::new(Cause::UpstreamUnreachable, "answer_encoded"));
     }
-    let Body::Whole(body) = &answer.body else { return Ok(None) };
-    let code = envelope::err_code(body).and_then(|code| u32::try_from(code).ok());
+    // The code stands at the front of an envelope, so the beginning of a large answer tells it, too.
+    let (Body::Whole(beginning) | Body::Flowing { first: beginning, .. }) = &answer.body;
+    let code = envelope::err_code(beginning).and_then(|code| u32::try_from(code).ok());
     Ok(code.filter(|code| LOGOUT_CODES.contains(code)))
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use http::header::{HOST, USER_AGENT};
 use imgate_filters::{Context, context::OperationId};
 use imgate_identity::user::UserId;
-use pingora_error::Error;
+use pingora_error::{Error, ErrorSource};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
@@ -23,8 +23,11 @@ impl Gateway {
         let outcome = &notes.outcome;
         let took = notes.started.elapsed();
         let bytes_out = outcome.bytes_out.max(session.body_bytes_sent() as u64);
-        // A stream that broke after its head keeps the status it began with; the cause tells the rest.
-        let broken = error.map(|_| ("upstream_unreachable", "stream_broken"));
+        // A stream that broke after its head keeps the status it began with; the reason tells the rest.
+        let broken = error.map(|error| match error.esource() {
+            ErrorSource::Downstream => ("client_gone", "client_gone"),
+            _ => ("upstream_unreachable", "stream_broken"),
+        });
         let refused = outcome.refused.map(|(cause, reason)| (cause.as_str(), reason)).or(broken);
         if let Some(route) = &notes.route {
             route.metrics.finished(outcome.status, took);
@@ -38,6 +41,7 @@ impl Gateway {
             path: path(head),
             route: notes.route.as_ref().map(|route| &*route.name),
             user: cx.caller.as_ref().map(|caller| caller.session.user.as_str()),
+            claimed_user: cx.claimed_user.as_ref().map(UserId::as_str),
             platform: cx.caller.as_ref().map(|caller| caller.session.platform.name()),
             status: outcome.status,
             err_code: outcome.err_code,
@@ -74,6 +78,7 @@ pub(super) struct SocketLine {
     path: Box<str>,
     route: Arc<Route>,
     user: Option<UserId>,
+    claimed_user: Option<UserId>,
     user_agent: Option<Box<str>>,
     phases: Phases,
 }
@@ -91,7 +96,8 @@ impl SocketLine {
             host: text(head, &HOST).unwrap_or("").into(),
             path: path(head).into(),
             route: Arc::clone(route),
-            user: cx.caller.as_ref().map(|c| c.session.user.clone()).or_else(|| cx.claimed_user.clone()),
+            user: cx.caller.as_ref().map(|caller| caller.session.user.clone()),
+            claimed_user: cx.claimed_user.clone(),
             user_agent: text(head, &USER_AGENT).map(Into::into),
             phases,
         }
@@ -112,6 +118,7 @@ impl SocketLine {
             path: &self.path,
             route: Some(&self.route.name),
             user: self.user.as_ref().map(UserId::as_str),
+            claimed_user: self.claimed_user.as_ref().map(UserId::as_str),
             platform: None,
             status: 101,
             err_code: None,

@@ -22,6 +22,9 @@ use crate::cors::{Origins, Policy};
 pub(super) const MAX_BODY: u64 = 8 * 1024 * 1024;
 
 /// The most of an answer that may be held in memory, in bytes.
+/// The front of an answer that must be at hand: OpenIM's `errCode` stands in it.
+const MIN_HOLD: u64 = 512;
+
 const MAX_HOLD: u64 = 64 * 1024 * 1024;
 
 /// When OpenIM's clients give up. Source: openim-sdk-core `pkg/network/http_client.go`.
@@ -123,8 +126,15 @@ pub(super) fn limits(faults: &mut Faults, written: &written::Limits) -> Limits {
         keepalive_timeout: written.keepalive_timeout.map_or(seconds(60), |timeout| timeout.0),
         drain_timeout: written.drain_timeout.map_or(seconds(20), |timeout| timeout.0),
         body: bounded(faults, written.body.as_ref(), "limits.body", MAX_BODY).unwrap_or(64 * 1024),
-        hold: bounded(faults, written.hold.as_ref(), "limits.hold", MAX_HOLD).unwrap_or(1024 * 1024),
+        hold: hold(faults, written.hold.as_ref()),
     }
+}
+
+fn hold(faults: &mut Faults, written: Option<&Spanned<Size>>) -> usize {
+    if let Some(size) = written.filter(|size| size.value.0 < MIN_HOLD) {
+        faults.add(size.referenced, "limits.hold", Problem::BelowMinSize(MIN_HOLD));
+    }
+    bounded(faults, written, "limits.hold", MAX_HOLD).unwrap_or(1024 * 1024)
 }
 
 /// A size that has a bound of its own and fits into memory.

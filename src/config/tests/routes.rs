@@ -128,6 +128,13 @@ fn chains_are_checked_against_their_routes() {
     );
     assert_eq!(
         chains(&with("{ verify_socket: {} }", "{ strip_credentials: {} }")),
+        "imgate.yaml:9:5: routes[0]: its chain does not check the handshake"
+    );
+    assert_eq!(
+        chains(
+            &with("{ verify_socket: {} }", "{ strip_credentials: {} }")
+                .replace("websocket: chat", "upstream: chat")
+        ),
         "imgate.yaml:9:5: routes[0]: its chain proves no caller"
     );
     assert_eq!(
