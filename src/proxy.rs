@@ -6,6 +6,7 @@
 mod body;
 mod heal;
 mod log;
+mod respond;
 mod socket;
 
 use std::sync::Arc;
@@ -15,10 +16,10 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST, ORIGIN, TRANSFER_ENCODING};
-use http::{HeaderValue, Version};
+use http::HeaderValue;
+use http::header::{HOST, ORIGIN};
 use imgate_filters::reject::{Hint, RETRY_AFTER};
-use imgate_filters::{Cause, Context, Reject, Request, operation_id};
+use imgate_filters::{Cause, Context, Reject, Request};
 use imgate_identity::time::UnixTime;
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::http::ServerSession;
@@ -31,21 +32,17 @@ use tokio_util::task::TaskTracker;
 
 use self::body::SessionBody;
 use crate::access_log::AccessLog;
-use crate::answer;
 use crate::exchange::{self, Answer, Body};
 use crate::gateway::{Mode, Route, Snapshot};
 use crate::metrics::Metrics;
-use crate::operation::{self, fresh_operation_id};
-use crate::reply::{self, Reply, To};
+use crate::operation;
+use crate::reply::Reply;
 use crate::route::{Found, check_path};
 use crate::tunnel;
 use crate::upstream::Lease;
 use crate::{envelope, forward};
 
 type Result<T, E = Box<Error>> = std::result::Result<T, E>;
-
-/// How long a refused request's body is read on, so that its connection can carry another request.
-const DRAIN: Duration = Duration::from_secs(1);
 
 /// The largest announced body for which that is worth it, in bytes.
 const DRAIN_MAX: u64 = 64 * 1024;
@@ -421,111 +418,6 @@ impl Gateway {
                 Err(reject)
             }
         }
-    }
-
-    /// Writes an upstream's answer to the client.
-    async fn respond(
-        &self,
-        session: &mut Session,
-        notes: &mut Notes,
-        request: &RequestHeader,
-        Answer { mut head, body }: Answer,
-    ) -> Result<()> {
-        self.finish_head(&mut head, notes);
-        match body {
-            Body::Whole(body) => {
-                let body = answer::compress(&mut head, body, &request.headers);
-                answer::set_length(&mut head, &request.method, &body);
-                notes.outcome.bytes_out = body.len() as u64;
-                self.write(&mut session.downstream_session, head, body).await
-            }
-            Body::Flowing { first, rest } => {
-                self.flow(session, notes, request.version, head, first, *rest).await
-            }
-        }
-    }
-
-    /// Passes on an answer that is too large to be held, piece by piece.
-    async fn flow(
-        &self,
-        session: &mut Session,
-        notes: &mut Notes,
-        client_version: Version,
-        mut head: ResponseHeader,
-        first: Bytes,
-        mut rest: exchange::Rest,
-    ) -> Result<()> {
-        let downstream = &mut *session.downstream_session;
-        if !head.headers.contains_key(CONTENT_LENGTH) {
-            if client_version == Version::HTTP_11 {
-                let _ = head.insert_header(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-            } else {
-                downstream.set_keepalive(None);
-            }
-        }
-        downstream.write_response_header(Box::new(head)).await?;
-        let mut piece = Some(first);
-        while let Some(bytes) = piece {
-            notes.outcome.bytes_out += bytes.len() as u64;
-            downstream.write_response_body(bytes, false).await?;
-            piece = match rest.next().await {
-                Ok(piece) => piece,
-                Err(error) => {
-                    // The client must not take what it has for the whole: no end is written.
-                    let reject = Reject::from(error);
-                    notes.outcome.refused = Some((reject.cause, reject.reason));
-                    downstream.set_keepalive(None);
-                    return Err(Error::explain(ErrorType::ReadError, "upstream answer broke off"));
-                }
-            };
-        }
-        rest.finish();
-        downstream.write_response_body(Bytes::new(), true).await
-    }
-
-    /// What every answer gets, whoever made it.
-    fn finish_head(&self, head: &mut ResponseHeader, notes: &mut Notes) {
-        notes.outcome.status = head.status.as_u16();
-        let (Some(snapshot), Some(cx)) = (&notes.snapshot, &notes.cx) else { return };
-        let _ = head.insert_header(operation_id::HEADER, cx.operation_id.value().clone());
-        if let Some(route) = &notes.route {
-            route.chain.response(head, cx);
-        }
-        snapshot.cors.apply(head, notes.origin.as_ref());
-    }
-
-    async fn refuse(&self, session: &mut Session, notes: &mut Notes, reject: &Reject) -> Result<()> {
-        notes.outcome.refused = Some((reject.cause, reject.reason));
-        self.metrics.refused(reject.cause);
-        let Some(snapshot) = notes.snapshot.clone() else {
-            return Err(Error::new(ErrorType::InternalError));
-        };
-        let operation_id = notes.cx.as_ref().map_or_else(fresh_operation_id, |cx| cx.operation_id.clone());
-        let to = To {
-            answers: &snapshot.answers,
-            cors: &snapshot.cors,
-            origin: notes.origin.as_ref(),
-            operation_id: operation_id.value(),
-        };
-        let reply = reply::refuse(reject, to);
-        self.write_reply(session, notes, reply).await
-    }
-
-    async fn write_reply(&self, session: &mut Session, notes: &mut Notes, reply: Reply) -> Result<()> {
-        let downstream = &mut *session.downstream_session;
-        if notes.small_body {
-            downstream.set_close_on_response_before_downstream_finish(false);
-            downstream.set_total_drain_timeout(Some(DRAIN));
-        }
-        notes.outcome.status = reply.head.status.as_u16();
-        notes.outcome.err_code = Some(i64::from(reply.err_code));
-        notes.outcome.bytes_out = reply.body.len() as u64;
-        self.write(downstream, reply.head, reply.body.into()).await
-    }
-
-    async fn write(&self, downstream: &mut ServerSession, head: ResponseHeader, body: Bytes) -> Result<()> {
-        downstream.write_response_header(Box::new(head)).await?;
-        downstream.write_response_body(body, true).await
     }
 
     fn stream_failure(&self, error: &Error, notes: &Notes) -> Reject {
