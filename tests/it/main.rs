@@ -1,7 +1,22 @@
 //! The gateway as its users meet it: the real binary, a faithful OpenIM, a real Redis, raw sockets.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::large_futures,
+    clippy::print_stderr,
+    reason = "the lints see only `#[test]` functions as tests, not their helpers"
+)]
+
 mod support;
 
+mod admin;
+mod cli;
+mod crossed;
 mod heal;
+mod objects;
+mod redis;
+mod reload;
 mod rest;
+mod sidecar;
+mod socket;
 mod tidy;

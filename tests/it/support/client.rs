@@ -39,10 +39,6 @@ impl Sent {
         self
     }
 
-    pub(crate) fn value(&self, name: &str) -> &str {
-        self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value)
-    }
-
     pub(crate) fn wire(&self) -> Vec<u8> {
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
         for (name, value) in &self.headers {
@@ -129,7 +125,8 @@ impl Client {
             }
             self.fill().await?;
         };
-        let head = String::from_utf8(self.buf.drain(..head_end).collect()).unwrap();
+        let head = String::from_utf8_lossy(&self.buf[..head_end]).into_owned();
+        self.buf.drain(..head_end);
         let mut lines = head.split("\r\n");
         let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
         let headers: Vec<(String, String)> = lines

@@ -20,6 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Setup {
     pub(crate) store: String,
     pub(crate) cache: String,
+    /// More lines of `identity`.
+    pub(crate) identity: String,
     pub(crate) api: Vec<SocketAddr>,
     pub(crate) ws: SocketAddr,
     pub(crate) verify: String,
@@ -39,6 +41,7 @@ impl Setup {
         Self {
             store: format!("redis: {{ url: \"redis://{redis}\", timeout: 200ms }}"),
             cache: "ttl: 60s, stale_grace: 10s".to_owned(),
+            identity: String::new(),
             api: vec![api],
             ws,
             verify: "replay: local".to_owned(),
@@ -62,6 +65,7 @@ identity:
   store: {{ {store} }}
   admin_users: [imAdmin]
   cache: {{ {cache} }}
+{identity}
 upstreams:
   openim_api: {{ servers: [{api}], connect_timeout: 1s, read_timeout: 5s }}
   openim_ws: {{ servers: ["{ws}"], connect_timeout: 1s }}
@@ -85,6 +89,7 @@ routes:
 "#,
             store = self.store,
             cache = self.cache,
+            identity = self.identity,
             api = api.join(", "),
             ws = self.ws,
             verify = self.verify,
@@ -220,9 +225,11 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        // SIGTERM, so that the access log is written out before it is searched.
-        let pid = self.pid().to_string();
-        let _ = Command::new("kill").args(["-TERM", &pid]).status();
+        // SIGTERM, so that the access log is written out before it is searched. The id of a process that
+        // has ended may be somebody else's by now.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.signal("-TERM");
+        }
         let give_up = Instant::now() + Duration::from_secs(5);
         while Instant::now() < give_up && matches!(self.child.try_wait(), Ok(None)) {
             std::thread::sleep(Duration::from_millis(5));

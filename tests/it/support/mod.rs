@@ -2,13 +2,17 @@
 //! client that says exactly which bytes are sent.
 
 mod client;
+pub(crate) mod command;
 mod gateway;
 pub(crate) mod leaks;
 mod people;
+#[path = "../../../identity/tests/support/proxy.rs"]
+pub(crate) mod proxy;
 #[path = "../../../identity/tests/support/redis_server.rs"]
 mod redis_server;
 mod upstream;
 mod wait;
+pub(crate) mod ws;
 
 pub(crate) use self::client::{Client, Reply, Sent};
 pub(crate) use self::gateway::{Gateway, Setup};

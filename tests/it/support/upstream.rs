@@ -2,14 +2,18 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 /// A request as the upstream got it.
 #[derive(Clone, Debug)]
 pub(crate) struct Got {
+    /// Which connection it came on, counted from 0.
+    pub(crate) connection: usize,
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
 }
@@ -30,8 +34,14 @@ pub(crate) enum Act {
     Send(Vec<u8>),
     /// Let other tasks run before going on, so that the bytes before arrive alone.
     Pause,
-    /// Close.
+    /// Wait for a word before going on.
+    Wait(Arc<Notify>),
+    /// Say that all before was done.
+    Tell(Arc<Notify>),
+    /// Close our side. What the gateway does with the other is its own affair.
     Close,
+    /// Close with a reset.
+    Reset,
 }
 
 /// An answer of 200 with this body.
@@ -59,10 +69,11 @@ impl Upstream {
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
+            for connection in 0.. {
+                let Ok((stream, _)) = listener.accept().await else { return };
                 let act = Arc::clone(&act);
                 connections.spawn(async move {
-                    let _ = serve(stream, &*act).await;
+                    let _ = serve(stream, connection, &*act).await;
                 });
             }
         });
@@ -70,7 +81,7 @@ impl Upstream {
     }
 }
 
-async fn serve<F, R>(mut stream: TcpStream, act: &F) -> std::io::Result<()>
+async fn serve<F, R>(mut stream: TcpStream, connection: usize, act: &F) -> std::io::Result<()>
 where
     F: Fn(Got) -> R,
     R: Future<Output = Vec<Act>>,
@@ -78,11 +89,15 @@ where
     stream.set_nodelay(true)?;
     let mut buf = Vec::new();
     while let Some(got) = read_request(&mut stream, &mut buf).await? {
+        let got = Got { connection, ..got };
         for step in act(got).await {
             match step {
                 Act::Send(bytes) => stream.write_all(&bytes).await?,
-                Act::Pause => tokio::time::sleep(std::time::Duration::from_millis(2)).await,
-                Act::Close => return stream.shutdown().await,
+                Act::Pause => tokio::time::sleep(Duration::from_millis(2)).await,
+                Act::Wait(word) => word.notified().await,
+                Act::Tell(word) => word.notify_one(),
+                Act::Reset => return socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)),
+                Act::Close => stream.shutdown().await?,
             }
         }
     }
@@ -94,7 +109,7 @@ async fn read_request(stream: &mut TcpStream, buf: &mut Vec<u8>) -> std::io::Res
     loop {
         if let Some(end) = buf.windows(4).position(|w| w == b"\r\n\r\n") {
             let head = String::from_utf8_lossy(&buf[..end]).into_owned();
-            let got = Got { head, body: Vec::new() };
+            let got = Got { connection: 0, head, body: Vec::new() };
             let length: usize = got.header("content-length").and_then(|v| v.parse().ok()).unwrap_or(0);
             if buf.len() >= end + 4 + length {
                 let rest = buf.split_off(end + 4 + length);
