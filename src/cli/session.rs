@@ -47,7 +47,7 @@ pub(super) struct Named {
     #[command(flatten)]
     config: ConfigFile,
     /// The session's id
-    #[arg(value_parser = SessionId::parse)]
+    #[arg(value_parser = SessionId::parse, allow_hyphen_values = true)]
     session: SessionId,
 }
 
@@ -92,7 +92,7 @@ impl Create {
             revoked_at: None,
             previous: None,
         };
-        let id = SessionId::random().map_err(Failure::unavailable)?;
+        let id = new_id()?;
         // The mark says that somebody wrote to this store on purpose; without it nothing in it counts.
         writer.put_mark().await.map_err(Failure::store)?;
         writer.put_session(&id, &record).await.map_err(Failure::store)?;
@@ -106,6 +106,16 @@ impl Create {
         });
         say(&format!("{shown:#}"));
         Ok(())
+    }
+}
+
+/// Names a session so that no command takes the name for an option.
+fn new_id() -> Result<SessionId, Failure> {
+    loop {
+        let id = SessionId::random().map_err(Failure::unavailable)?;
+        if !id.to_string().starts_with('-') {
+            return Ok(id);
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use super::{Failure, read_secret, say};
 #[derive(Debug, Args)]
 pub(super) struct Sign {
     /// The session's id, as `session create` printed it
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     session: String,
     /// A file with the session's secret in base64
     #[arg(long, value_name = "FILE")]

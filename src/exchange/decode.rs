@@ -195,7 +195,8 @@ mod tests {
 
     #[test]
     fn bodies_end_where_they_say_however_they_arrive() {
-        let cases: [(fn() -> Framing, &[u8], &[u8], &[u8]); 4] = [
+        type Case<'a> = (fn() -> Framing, &'a [u8], &'a [u8], &'a [u8]);
+        let cases: [Case<'_>; 4] = [
             (|| Framing::Length(5), b"helloNEXT", b"hello", b"NEXT"),
             (|| Framing::Chunked(Chunk::Size), b"5\r\nhello\r\n0\r\n\r\nNEXT", b"hello", b"NEXT"),
             (

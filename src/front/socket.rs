@@ -98,6 +98,7 @@ impl Socket {
 }
 
 /// What is to be written.
+#[derive(Clone, Copy)]
 enum Bytes<'a> {
     /// What was gathered, from this place on.
     Gathered { sent: usize },

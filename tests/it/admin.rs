@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use crate::support::ws::handshake;
-use crate::support::{Client, Gateway, Person, RedisServer, Sent, Setup, eventually, leaks};
+use crate::support::{Client, Closed, Gateway, Person, RedisServer, Sent, Setup, eventually, leaks};
 
 const FRIENDS: &str = "/friend/get_friend_list";
 const BODY: &str = r#"{"userID":"ann"}"#;
@@ -64,8 +64,8 @@ async fn admin_paths_are_nothing_on_a_public_listener() {
 #[tokio::test]
 async fn a_gateway_whose_store_is_away_is_alive_but_not_ready() {
     let openim = Standin::start(Options::default()).await.unwrap();
-    let gone = crate::support::ws::Door::open().await.address();
-    let gateway = Setup::at(openim.api(), openim.ws(), &gone.to_string()).start().await;
+    let gone = Closed::new();
+    let gateway = Setup::at(openim.api(), openim.ws(), &gone.address().to_string()).start().await;
     assert_eq!(gateway.admin_get("/healthz").await.status, 200);
     let ready = gateway.admin_get("/readyz").await;
     assert_eq!((ready.status, ready.text().as_str()), (503, "not ready: store not reached yet\n"));

@@ -6,7 +6,7 @@ use openim_standin::{Answer, KNOWN_OBJECT, Options, Standin};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::support::ws::{Door, read_exactly};
-use crate::support::{Act, Client, Gateway, Got, Sent, Setup, Upstream, ok};
+use crate::support::{Act, Client, Closed, Gateway, Got, Sent, Setup, Upstream, ok};
 
 const MIB: usize = 1024 * 1024;
 
@@ -334,8 +334,8 @@ async fn a_streamed_request_carries_our_headers_and_none_of_the_clients_copies()
 
 #[tokio::test]
 async fn an_upstream_that_is_away_is_a_502_with_the_name_of_the_operation() {
-    let gone = Door::open().await.address();
-    let gateway = before(gone).await;
+    let gone = Closed::new();
+    let gateway = before(gone.address()).await;
     for sent in [Sent::new("GET", "/object/x"), Sent::new("PUT", "/upload/x").body(b"hello")] {
         let reply = gateway
             .send(&sent.header("operationID", "op-gone").header("Origin", "https://app.example.com"))

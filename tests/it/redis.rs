@@ -42,6 +42,7 @@ struct World {
     _upstream: Upstream,
 }
 
+/// A gateway that has met Ann, and knows her without a look into Redis.
 async fn world(cache: &str) -> World {
     world_with(cache, |_| {}).await
 }
@@ -56,7 +57,9 @@ async fn world_with(cache: &str, change: impl FnOnce(&mut Setup)) -> World {
     change(&mut setup);
     let gateway = setup.start().await;
     let redis = connect(&server).await;
-    World { ann, gateway, redis, server, proxy, openim, _upstream: upstream }
+    let w = World { ann, gateway, redis, server, proxy, openim, _upstream: upstream };
+    w.is_cached(&w.ann).await;
+    w
 }
 
 /// An upstream that tells the end of the token it was asked with.
@@ -143,6 +146,18 @@ impl World {
         within(patience, &what, async || self.verdict(who).await == verdict).await;
     }
 
+    /// Waits until requests of `who` are served without a look into Redis. What was written a moment ago may
+    /// be announced after it was read, and is read again then.
+    async fn is_cached(&self, who: &Person) {
+        let misses = async || self.gateway.metric("imgate_store_events_total{event=\"miss\"}").await;
+        let what = format!("{} is cached", who.user);
+        let cached = async || {
+            let before = misses().await;
+            self.verdict(who).await == (200, 0) && misses().await == before
+        };
+        within(SOON, &what, cached).await;
+    }
+
     /// Waits until requests of `who` carry this token; says since when they do.
     async fn carries(&self, patience: Duration, who: &Person, token: &str) -> Instant {
         let what = format!("the new token of {} is used", who.user);
@@ -190,7 +205,6 @@ async fn a_cached_caller_costs_redis_nothing() {
 #[tokio::test]
 async fn what_others_write_is_seen_at_once() {
     let mut w = world("ttl: 60s, stale_grace: 10s").await;
-    assert_eq!(w.verdict(&w.ann).await, (200, 0));
     for serial in 0..10 {
         w.del("ann").await;
         w.becomes(SOON, &w.ann, (401, 1507)).await;
@@ -207,7 +221,6 @@ async fn what_others_write_is_seen_at_once() {
 #[tokio::test]
 async fn a_broken_record_is_nobodys_fault_but_is_counted() {
     let mut w = world("ttl: 60s, stale_grace: 10s").await;
-    assert_eq!(w.verdict(&w.ann).await, (200, 0));
     let session = format!("imgate:session:{}", w.ann.session);
     let good = w.ann.record.to_json().expose().clone();
     let foreign = token(&w.openim, "bob", 1);

@@ -4,7 +4,7 @@ use imgate_identity::session::Ban;
 use imgate_identity::time::UnixTime;
 use openim_standin::{Answer, Options, Standin};
 
-use crate::support::{Client, Gateway, Person, RedisServer, Sent, Setup, writer};
+use crate::support::{Client, Closed, Gateway, Person, RedisServer, Sent, Setup, writer};
 
 struct World {
     openim: Standin,
@@ -314,8 +314,8 @@ async fn openims_cors_headers_are_replaced_and_preflights_answered_here() {
 #[tokio::test]
 async fn an_upstream_that_is_away_or_silent_is_told_apart() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let w = world_with(|s| s.api = vec![gone]).await;
+    let gone = Closed::new();
+    let w = world_with(|s| s.api = vec![gone.address()]).await;
     let reply = w.gateway.send(&w.ann.post(FRIENDS, BODY)).await;
     assert_eq!(reply.verdict(), (502, 20402));
     assert!(reply.header("retry-after").is_some());
@@ -334,8 +334,8 @@ async fn an_upstream_that_is_away_or_silent_is_told_apart() {
 
 #[tokio::test]
 async fn one_dead_server_of_two_costs_no_request() {
-    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let w = world_with(|s| s.api.push(gone)).await;
+    let gone = Closed::new();
+    let w = world_with(|s| s.api.push(gone.address())).await;
     for _ in 0..40 {
         assert_eq!(w.gateway.send(&w.ann.post(FRIENDS, BODY)).await.verdict(), (200, 0));
     }

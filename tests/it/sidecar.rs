@@ -8,8 +8,10 @@ use imgate_identity::assertion::{AssertionFault, AssertionVerifier, Caller};
 use imgate_identity::time::UnixTime;
 use openim_standin::{KNOWN_OBJECT, Options, Standin};
 
-use crate::support::ws::{Door, dial, handshake, next, target};
-use crate::support::{Act, Client, Gateway, Got, Person, RedisServer, Sent, Setup, Upstream, leaks, ok};
+use crate::support::ws::{dial, handshake, next, target};
+use crate::support::{
+    Act, Client, Closed, Gateway, Got, Person, RedisServer, Sent, Setup, Upstream, leaks, ok,
+};
 
 const FRIENDS: &str = "/friend/get_friend_list";
 const BODY: &str = r#"{"userID":"ann"}"#;
@@ -227,8 +229,8 @@ async fn a_caller_who_is_not_proven_does_not_reach_the_sidecar() {
 
 #[tokio::test]
 async fn a_sidecar_that_is_away_takes_only_its_own_routes_with_it() {
-    let gone = Door::open().await.address();
-    let w = world_with(gone, None).await;
+    let gone = Closed::new();
+    let w = world_with(gone.address(), None).await;
     for sent in [w.ann.get("/api/me"), Sent::new("GET", "/login/x"), Sent::new("GET", "/files/x")] {
         assert_eq!(w.gateway.send(&sent).await.verdict(), (502, 20402), "{}", sent.target);
     }

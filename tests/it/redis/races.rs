@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 
-use super::{SLACK, World, ask, run, tail, token, used, world};
+use super::{SLACK, UNKNOWN, World, ask, run, tail, token, used, world};
 use crate::support::proxy::{Mode, Role};
 use crate::support::{Person, within};
 
@@ -26,18 +26,28 @@ async fn write(mut redis: MultiplexedConnection, tokens: Arc<Vec<(String, String
     }
 }
 
-/// Asks as one person until told to stop. Whatever the race, the token used is one of that person's.
-async fn keep_asking(w: Arc<World>, who: Person, mine: Arc<HashSet<String>>, stop: Arc<AtomicBool>) -> u32 {
-    let mut asked = 0;
+/// Asks as one person until told to stop. Whatever the race, the token used is one of that person's; says
+/// how many requests were answered, and how many found Redis too slow.
+async fn keep_asking(
+    w: Arc<World>,
+    who: Person,
+    mine: Arc<HashSet<String>>,
+    stop: Arc<AtomicBool>,
+) -> (u32, u32) {
+    let (mut answered, mut late) = (0, 0);
     while !stop.load(Ordering::SeqCst) {
         let reply = ask(&w.gateway, &who).await;
         match used(&reply) {
             Some(token) => assert!(mine.contains(&token), "{} used another's token", who.user),
+            None if reply.verdict() == UNKNOWN => {
+                late += 1;
+                continue;
+            }
             None => assert_eq!(reply.verdict(), (401, 1507)),
         }
-        asked += 1;
+        answered += 1;
     }
-    asked
+    (answered, late)
 }
 
 async fn race(tracking: Mode, commands: Mode) {
@@ -78,8 +88,14 @@ async fn race(tracking: Mode, commands: Mode) {
         }
         stop.store(true, Ordering::SeqCst);
         for one in asking {
-            assert!(one.await.unwrap() > 0);
+            let (answered, late) = one.await.unwrap();
+            // A busy machine may let a deadline of Redis pass now and then.
+            assert!(answered > 10 * late, "{answered} {late}");
         }
+    }
+    for cause in ["broken", "unmarked", "refused", "overloaded"] {
+        let metric = format!("imgate_store_failures_total{{cause=\"{cause}\"}}");
+        assert_eq!(w.gateway.metric(&metric).await, 0.0, "{cause}");
     }
 }
 
@@ -113,7 +129,6 @@ async fn after_any_race_the_gateway_agrees_with_redis_however_slow_the_links() {
 #[tokio::test]
 async fn a_change_made_while_the_tracking_link_is_replaced_is_not_missed() {
     let mut w = world("ttl: 60s, stale_grace: 60s").await;
-    assert_eq!(w.verdict(&w.ann).await, (200, 0));
     for serial in 0..5 {
         let killed = kill_tracking(&mut w.redis).await;
         assert_eq!(killed, 1, "the gateway has one tracking link");

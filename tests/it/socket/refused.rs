@@ -4,7 +4,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::{before, no_socket_is_left, world};
 use crate::support::ws::{Door, handshake};
-use crate::support::{Client, Sent};
+use crate::support::{Client, Closed, Sent};
 
 #[tokio::test]
 async fn doubtful_queries_are_refused_and_reach_nobody() {
@@ -104,8 +104,8 @@ async fn bytes_behind_a_handshake_that_fails_are_no_request() {
 
 #[tokio::test]
 async fn an_upstream_that_is_away_is_a_502() {
-    let gone = Door::open().await.address();
-    let gateway = before(gone).await;
+    let gone = Closed::new();
+    let gateway = before(gone.address()).await;
     for sent in [handshake("/ws?sendID=ann"), Sent::new("GET", "/ws?sendID=ann")] {
         let reply = gateway.send(&sent).await;
         assert_eq!(reply.verdict(), (502, 20402), "{}", reply.text());

@@ -19,5 +19,5 @@ pub(crate) use self::gateway::{Gateway, Setup};
 pub(crate) use self::people::Person;
 pub(crate) use self::people::writer;
 pub(crate) use self::redis_server::RedisServer;
-pub(crate) use self::upstream::{Act, Got, Upstream, ok};
+pub(crate) use self::upstream::{Act, Closed, Got, Upstream, ok};
 pub(crate) use self::wait::{eventually, within};
