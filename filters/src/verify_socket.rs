@@ -12,10 +12,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use http::HeaderValue;
 use imgate_identity::user::{Platform, UserId};
 use serde::Deserialize;
 
-use crate::context::{Context, Fact};
+use crate::context::{Context, Fact, OperationId};
 use crate::reject::{Cause, Reject};
 use crate::{Deps, Filter, Flow, Request};
 
@@ -78,6 +79,11 @@ impl Filter for VerifySocket {
         let raw = std::str::from_utf8(request.head.raw_path())
             .map_err(|_| Reject::new(Cause::BadRequest, "target_not_ascii"))?;
         let query = Query::parse(raw.split_once('?').map_or("", |(_, query)| query))?;
+        // SDKs name the operation here and nowhere else; the log should call it as OpenIM does.
+        let named = query.operation_id.map(decode).and_then(|name| HeaderValue::from_bytes(&name).ok());
+        if let Some(named) = named.as_ref().and_then(OperationId::from_client) {
+            cx.operation_id = named;
+        }
         if let Some(user) = query.send_id {
             let user = decode(user);
             if self.admin_users.iter().any(|admin| admin.as_str().as_bytes() == user.as_slice()) {
@@ -100,6 +106,7 @@ impl Filter for VerifySocket {
 struct Query<'a> {
     send_id: Option<&'a str>,
     platform_id: Option<&'a str>,
+    operation_id: Option<&'a str>,
 }
 
 impl<'a> Query<'a> {
@@ -128,6 +135,7 @@ impl<'a> Query<'a> {
                 "v" => return bad("query_v"),
                 "sendID" => query.send_id = Some(value),
                 "platformID" => query.platform_id = Some(value),
+                "operationID" => query.operation_id = Some(value),
                 _ => {}
             }
         }
@@ -185,6 +193,7 @@ mod tests {
         assert_eq!(out.refused(), None);
         assert_eq!(out.head.raw_path(), target.as_bytes());
         assert_eq!(out.cx.claimed_user.unwrap().as_str(), "u1");
+        assert_eq!(out.cx.operation_id.as_str(), "op");
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use http::Method;
+use imgate_filters::Fact;
 
 use super::{ConfigFile, Failure, runtime, say};
 use crate::gateway::{Mode, Route, Shared, Snapshot};
@@ -56,8 +57,7 @@ impl Explain {
 fn describe(route: &Route, path: &str) -> String {
     let mut lines = vec![format!("  route     {}", route.name)];
     let chain = route.chain_name.as_deref().unwrap_or("none");
-    let access = if route.public { "public: anybody may call it" } else { "callers are proven" };
-    lines.push(format!("  access    {access}"));
+    lines.push(format!("  access    {}", access(route)));
     lines.push(format!("  chain     {chain}"));
     for (i, step) in route.chain.filters().iter().enumerate() {
         lines.push(format!("    {}. {:<18} {}", i + 1, step.name, step.filter.summary()));
@@ -73,6 +73,16 @@ fn describe(route: &Route, path: &str) -> String {
     lines.push(format!("  upstream  {} ({}), as {forwarded}", route.upstream.name, servers.join(", ")));
     lines.push(format!("  timeout   {} ms until the answer begins", route.timeout.as_millis()));
     lines.join("\n")
+}
+
+fn access(route: &Route) -> &'static str {
+    if route.chain.writes(Fact::Caller) {
+        "callers are proven"
+    } else if route.chain.writes(Fact::Socket) {
+        "OpenIM authenticates, by the token in the query"
+    } else {
+        "public: anybody may call it"
+    }
 }
 
 fn way(route: &Route) -> String {

@@ -21,10 +21,10 @@ use crate::cors::{Origins, Policy};
 /// Source: OpenIM's own limit, `rpcMaxBodySize` in its `config/share.yml`.
 pub(super) const MAX_BODY: u64 = 8 * 1024 * 1024;
 
-/// The most of an answer that may be held in memory, in bytes.
-/// The front of an answer that must be at hand: OpenIM's `errCode` stands in it.
+/// The front of an answer that must be at hand, in bytes: OpenIM's `errCode` stands in it.
 const MIN_HOLD: u64 = 512;
 
+/// The most of an answer that may be held in memory, in bytes.
 const MAX_HOLD: u64 = 64 * 1024 * 1024;
 
 /// When OpenIM's clients give up. Source: openim-sdk-core `pkg/network/http_client.go`.

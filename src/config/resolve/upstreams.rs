@@ -37,7 +37,8 @@ pub(super) fn resolve(
 fn options(written: &written::Upstream) -> Options {
     let seconds = Duration::from_secs;
     Options {
-        connect_timeout: written.connect_timeout.map_or(seconds(1), |timeout| timeout.0),
+        // A lost SYN is sent again after 1 s (RFC 6298 section 2.1); that one should still count.
+        connect_timeout: written.connect_timeout.map_or(Duration::from_millis(1500), |timeout| timeout.0),
         read_timeout: written.read_timeout.map_or(seconds(8), |timeout| timeout.0),
         idle_timeout: written.idle_timeout.map_or(seconds(50), |timeout| timeout.0),
         keepalive: written.keepalive.unwrap_or(256),
