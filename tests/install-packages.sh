@@ -9,7 +9,7 @@ set -euo pipefail
 is_present() {
     case $1 in
         build-essential) command -v cc && command -v make ;;
-        cmake | nginx | redis-server | wrk) command -v "$1" || [[ -x /usr/sbin/$1 ]] ;;
+        cmake | curl | nginx | openssl | redis-server | wrk) command -v "$1" || [[ -x /usr/sbin/$1 ]] ;;
         # Debian splits `ensurepip` off, so `import venv` alone proves nothing.
         python3-venv) python3 -c 'import ensurepip, venv' ;;
         *) [[ $(dpkg-query --show --showformat='${db:Status-Status}' "$1") == installed ]] ;;

@@ -23,13 +23,14 @@ async fn world() -> World {
     let openim = Standin::start(Options::default()).await.unwrap();
     let redis = RedisServer::start();
     let ann = Person::new("ann", &redis, &openim).await;
-    let gateway = Setup::new(&openim, &redis).start().await;
+    let gateway = Setup::new(&openim, &redis).patient().start().await;
     World { _openim: openim, _redis: redis, gateway, ann }
 }
 
 #[tokio::test]
 async fn health_readiness_and_metrics_are_served_to_get_alone() {
     let w = world().await;
+    eventually("ready", async || w.gateway.admin_get("/readyz").await.status == 200).await;
     for (path, body) in [("/healthz", "ok\n"), ("/readyz", "ready\n")] {
         let reply = w.gateway.admin_get(path).await;
         assert_eq!((reply.status, reply.text().as_str()), (200, body), "{path}");

@@ -27,7 +27,7 @@ async fn world() -> World {
     let options = Options { secret: ADMIN_SECRET.to_owned(), ..Options::default() };
     let openim = Standin::start(options).await.unwrap();
     let redis = RedisServer::start();
-    let gateway = Setup::new(&openim, &redis).start().await;
+    let gateway = Setup::new(&openim, &redis).patient().start().await;
     World { openim, redis, gateway }
 }
 

@@ -21,7 +21,7 @@ async fn world() -> World {
         Standin::start(Options { line: openim_standin::Line::P16, ..Options::default() }).await.unwrap();
     let redis = RedisServer::start();
     let ann = Person::new("ann", &redis, &openim).await;
-    let gateway = Setup::new(&openim, &redis).start().await;
+    let gateway = Setup::new(&openim, &redis).patient().start().await;
     let w = World { openim, redis, gateway, ann };
     // The token is in the gateway's cache from now on.
     assert_eq!(w.gateway.send(&w.ann.post(FRIENDS, BODY)).await.verdict(), (200, 0));
@@ -68,7 +68,7 @@ async fn a_stale_token_is_healed_without_the_client_noticing() {
     let ann = Person::new("ann", &redis, &openim).await;
     let fresh = other_token(&openim, &ann);
     let (upstream, seen) = picky(&redis, &ann, fresh.clone(), &fresh).await;
-    let gateway = Setup::at(upstream.address, openim.ws(), &redis.address()).start().await;
+    let gateway = Setup::at(upstream.address, openim.ws(), &redis.address()).patient().start().await;
     let reply = gateway.send(&ann.post(FRIENDS, BODY).header("operationID", "heal-1")).await;
     assert_eq!(reply.verdict(), (200, 0), "{}", reply.text());
     let tokens: Vec<_> = seen.lock().unwrap().iter().map(|g| g.header("token").unwrap().to_owned()).collect();
@@ -87,7 +87,7 @@ async fn healing_is_tried_once_and_does_not_loop() {
     let put = other_token(&openim, &ann);
     // No token is ever good enough.
     let (upstream, seen) = picky(&redis, &ann, "none".to_owned(), &put).await;
-    let gateway = Setup::at(upstream.address, openim.ws(), &redis.address()).start().await;
+    let gateway = Setup::at(upstream.address, openim.ws(), &redis.address()).patient().start().await;
     let reply = gateway.send(&ann.post(FRIENDS, BODY)).await;
     assert_eq!(reply.verdict(), (503, 20401));
     assert_eq!(seen.lock().unwrap().len(), 2);

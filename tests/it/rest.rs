@@ -21,7 +21,7 @@ async fn world_with(change: impl FnOnce(&mut Setup)) -> World {
     let openim = Standin::start(Options::default()).await.unwrap();
     let redis = RedisServer::start();
     let ann = Person::new("ann", &redis, &openim).await;
-    let mut setup = Setup::new(&openim, &redis);
+    let mut setup = Setup::new(&openim, &redis).patient();
     change(&mut setup);
     let gateway = setup.start().await;
     World { openim, redis, gateway, ann }

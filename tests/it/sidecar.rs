@@ -10,7 +10,7 @@ use openim_standin::{KNOWN_OBJECT, Options, Standin};
 
 use crate::support::ws::{dial, handshake, next, target};
 use crate::support::{
-    Act, Client, Closed, Gateway, Got, Person, RedisServer, Sent, Setup, Upstream, leaks, ok,
+    Act, Client, Closed, Gateway, Got, Person, RedisServer, Sent, Setup, Upstream, eventually, leaks, ok,
 };
 
 const FRIENDS: &str = "/friend/get_friend_list";
@@ -68,7 +68,7 @@ async fn world_with(address: SocketAddr, backend: Option<Upstream>) -> World {
     let redis = RedisServer::start();
     let ann = Person::new("ann", &redis, &openim).await;
     let (private, public) = key_pair();
-    let mut setup = Setup::new(&openim, &redis);
+    let mut setup = Setup::new(&openim, &redis).patient();
     setup.identity = "  assertion_key: { file: assertion.pem }".to_owned();
     setup.upstreams = format!("  backend: {{ servers: [\"{address}\"], connect_timeout: 1s }}");
     setup.chains = "  session:
@@ -240,7 +240,7 @@ async fn a_sidecar_that_is_away_takes_only_its_own_routes_with_it() {
     let query = target("ann", &w.ann.token, 2, "&isMsgResp=true");
     let mut socket = dial(w.gateway.address, &query).await.unwrap();
     assert!(next(&mut socket).await.is_some());
-    assert_eq!(w.gateway.admin_get("/readyz").await.status, 200);
+    eventually("ready", async || w.gateway.admin_get("/readyz").await.status == 200).await;
     let failed = |upstream: &str| {
         format!("imgate_upstream_failures_total{{cause=\"upstream_unreachable\",upstream=\"{upstream}\"}}")
     };

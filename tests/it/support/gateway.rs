@@ -53,6 +53,12 @@ impl Setup {
         }
     }
 
+    /// Waits for Redis as long as it takes: for tests that are not about a slow one, on busy machines.
+    pub(crate) fn patient(mut self) -> Self {
+        self.store = self.store.replace("timeout: 200ms", "timeout: 10s, connect_timeout: 10s");
+        self
+    }
+
     pub(crate) fn yaml(&self) -> String {
         let api: Vec<String> = self.api.iter().map(|address| format!("\"{address}\"")).collect();
         format!(
@@ -194,7 +200,9 @@ impl Gateway {
     }
 
     pub(crate) async fn admin_get(&self, path: &str) -> Reply {
-        Client::once(self.admin, &Sent::new("GET", path)).await
+        let reply = Client::once(self.admin, &Sent::new("GET", path)).await;
+        leaks::none_in("the admin listener", &reply.text());
+        reply
     }
 
     /// The value of a metric, by name and labels as rendered.
