@@ -2,7 +2,7 @@
 //!
 //! Stock Pingora holds 250 KB per idle socket, ends some at once (its issue 946) and cuts idle ones
 //! after a minute. Here the chain runs first, the handshake is sent, and then both connections leave
-//! Pingora for [`relay`], which owns a buffer only while bytes wait for a slow reader. Frames are
+//! Pingora for [`Relay`], which owns a buffer only while bytes wait for a slow reader. Frames are
 //! never parsed: pings, pongs and closes belong to the two ends.
 
 mod relay;
