@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use imgate_filters::chain::Chain;
 use imgate_filters::reject::Answers;
 use imgate_filters::{Authorities, Deps, ReplayMemory};
@@ -16,6 +17,7 @@ use crate::cors;
 use crate::exchange::Repeat;
 use crate::forward::Ours;
 use crate::metrics::{Metrics, RouteMetrics, UpstreamMetrics};
+use crate::reply::To;
 use crate::route::Table;
 use crate::upstream::Upstream;
 
@@ -85,6 +87,13 @@ pub struct Snapshot {
     pub client_timeout: Duration,
     /// The most of an answer that is held in memory, in bytes; beyond it an answer flows.
     pub hold: usize,
+}
+
+impl Snapshot {
+    /// What an answer of ours needs to know of a request from this page and of this name.
+    pub fn to<'a>(&'a self, origin: Option<&'a HeaderValue>, operation_id: &'a HeaderValue) -> To<'a> {
+        To { answers: &self.answers, cors: &self.cors, origin, operation_id }
+    }
 }
 
 /// What outlives every configuration.

@@ -32,7 +32,8 @@ use tokio_util::task::TaskTracker;
 
 use self::body::SessionBody;
 use crate::access_log::AccessLog;
-use crate::exchange::{self, Answer, Body};
+use crate::exchange::{self, Answer};
+use crate::forward;
 use crate::gateway::{Mode, Route, Snapshot};
 use crate::metrics::Metrics;
 use crate::operation;
@@ -40,7 +41,6 @@ use crate::reply::Reply;
 use crate::route::{Found, check_path};
 use crate::tunnel;
 use crate::upstream::Lease;
-use crate::{envelope, forward};
 
 type Result<T, E = Box<Error>> = std::result::Result<T, E>;
 
@@ -271,18 +271,17 @@ impl Gateway {
         let mut head = take_head(downstream)?;
         notes.small_body = has_body && body::length(&head).is_some_and(|length| length <= DRAIN_MAX);
         notes.origin = head.headers.get(ORIGIN).cloned();
-        let operation_id = operation::of(&head);
         let client = operation::client(downstream);
+        let mut cx = Context::new(UnixTime::now, client, operation::of(&head), "".into());
 
         if let Some(preflight) = snapshot.cors.preflight(&head) {
-            notes.cx = Some(Context::new(UnixTime::now, client, operation_id, "".into()));
+            notes.cx = Some(cx);
             notes.head = Some(head);
             notes.outcome.status = preflight.status.as_u16();
             self.write(downstream, preflight, Bytes::new()).await?;
             return Ok(Handled::Done);
         }
 
-        let mut cx = Context::new(UnixTime::now, client, operation_id, "".into());
         let outgoing = self.decide(session, &mut head, has_body, &mut cx, notes, snapshot).await;
         notes.cx = Some(cx);
         let answered = match outgoing {
@@ -404,10 +403,7 @@ impl Gateway {
         notes.outcome.upstream += took;
         match answer {
             Ok(answer) => {
-                let code = match &answer.body {
-                    Body::Whole(body) => envelope::err_code(body),
-                    Body::Flowing { first, .. } => envelope::err_code(first),
-                };
+                let code = answer.err_code();
                 notes.outcome.err_code = code;
                 route.upstream_metrics.answered(code, took);
                 Ok(answer)

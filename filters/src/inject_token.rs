@@ -10,6 +10,8 @@
 use async_trait::async_trait;
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue};
+use imgate_identity::token::OpenimToken;
+use pingora_http::RequestHeader;
 use serde::Deserialize;
 
 use crate::context::{Context, Fact};
@@ -55,16 +57,25 @@ impl Filter for InjectToken {
     async fn request(&self, request: &mut Request<'_>, cx: &mut Context) -> Result<Flow, Reject> {
         let token =
             cx.token.as_deref().ok_or_else(|| Reject::new(Cause::StoreUnavailable, "token_unresolved"))?;
-        let mut value = HeaderValue::from_str(token.expose())
-            .map_err(|_| Reject::new(Cause::StoreUnavailable, "token_unprintable"))?;
-        value.set_sensitive(true);
-        set_header(request.head, HEADER, value);
+        put(request.head, token)?;
         if request.body.is_announced() {
             set_header(request.head, CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         cx.injected = true;
         Ok(Flow::Continue)
     }
+}
+
+/// Leaves exactly one `token` header, with this token.
+///
+/// # Errors
+/// The token cannot stand in a header, which reading it from the store rules out.
+pub fn put(head: &mut RequestHeader, token: &OpenimToken) -> Result<(), Reject> {
+    let mut value = HeaderValue::from_str(token.expose())
+        .map_err(|_| Reject::new(Cause::StoreUnavailable, "token_unprintable"))?;
+    value.set_sensitive(true);
+    set_header(head, HEADER, value);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -18,8 +18,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use self::decode::{Framing, Garbled, Step};
-use crate::answer;
 use crate::upstream::{ConnectError, Connection, Upstream};
+use crate::{answer, envelope};
 
 /// The most an answer's head may measure.
 const MAX_HEAD: usize = 64 * 1024;
@@ -90,6 +90,15 @@ pub struct Answer {
     pub head: ResponseHeader,
     /// The body.
     pub body: Body,
+}
+
+impl Answer {
+    /// OpenIM's `errCode`, if the answer is an envelope. The code stands at its front, so the beginning
+    /// of a large answer tells it, too.
+    pub fn err_code(&self) -> Option<i64> {
+        let (Body::Whole(beginning) | Body::Flowing { first: beginning, .. }) = &self.body;
+        envelope::err_code(beginning)
+    }
 }
 
 /// The body of an answer.

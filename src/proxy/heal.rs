@@ -1,25 +1,24 @@
-//! A token of ours that OpenIM refuses: one fresh look in the store, one more try, no loop.
+//! A token of ours that OpenIM refuses: a fresh look in the store, one more try, no loop.
 //!
 //! OpenIM checks the token before it does anything, so a refused request may be sent again. Its codes
 //! 1501 to 1507 log users out, so they reach a client only as a verdict on the user's own token that a
-//! fresh look confirmed; and never with OpenIM's text, which holds the token on the released line.
+//! fresh look confirmed, twice for a kick, because a login may be just replacing it; and never with OpenIM's text, which holds the token on the released line.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderValue;
 use http::header::CONTENT_ENCODING;
 use imgate_filters::reject::{Hint, LOGOUT_CODES, RETRY_AFTER};
-use imgate_filters::{Cause, Context, Reject, inject_token, set_header};
+use imgate_filters::{Cause, Context, Reject, inject_token};
+use imgate_identity::token::OpenimToken;
 use pingora_http::RequestHeader;
 
 use super::{Gateway, Notes, Outgoing};
-use crate::envelope;
-use crate::exchange::{Answer, Body};
+use crate::exchange::Answer;
 use crate::gateway::{Route, Snapshot};
 use crate::metrics::Heal;
-use crate::reply::{self, To};
+use crate::reply;
 
 /// How long a login that replaces a token may take from OpenIM's kick to our store's new token. A user
 /// must not be told to log in again because of that moment.
@@ -58,17 +57,13 @@ impl Gateway {
             }
             Fresh::Same if code == KICKED => {
                 self.metrics.healed(Heal::Verdict);
-                let to = To {
-                    answers: &snapshot.answers,
-                    cors: &snapshot.cors,
-                    origin: notes.origin.as_ref(),
-                    operation_id: cx.operation_id.value(),
-                };
+                let to = snapshot.to(notes.origin.as_ref(), cx.operation_id.value());
                 Ok(Outgoing::Reply(reply::relay_verdict(KICKED, "TokenKickedError", to)))
             }
             Fresh::Same => self.unhealed(Heal::Unchanged, "token_refused"),
-            Fresh::Other(value) => {
-                set_header(head, inject_token::HEADER, value);
+            Fresh::Other(token) => {
+                inject_token::put(head, &token)?;
+                cx.token = Some(token);
                 let answer = self.ask_upstream(route, head, body, cx, notes, snapshot).await?;
                 if refusal_of_token(&answer)?.is_some() {
                     return self.unhealed(Heal::StillRefused, "token_refused_again");
@@ -86,7 +81,7 @@ impl Gateway {
     }
 
     /// Reads the caller's token from the store, past the cache.
-    async fn look_again(&self, cx: &mut Context, snapshot: &Snapshot) -> Fresh {
+    async fn look_again(&self, cx: &Context, snapshot: &Snapshot) -> Fresh {
         let (Some(caller), Some(used)) = (&cx.caller, &cx.token) else {
             return Fresh::Away("caller_unknown");
         };
@@ -98,20 +93,14 @@ impl Gateway {
         if token.expose() == used.expose() {
             return Fresh::Same;
         }
-        let Ok(mut value) = HeaderValue::from_str(token.expose()) else {
-            return Fresh::Away("token_unprintable");
-        };
-        value.set_sensitive(true);
-        let token = Arc::clone(token);
-        cx.token = Some(token);
-        Fresh::Other(value)
+        Fresh::Other(Arc::clone(token))
     }
 }
 
 /// What a fresh look in the store found.
 enum Fresh {
     /// Another token than the one OpenIM refused.
-    Other(HeaderValue),
+    Other(Arc<OpenimToken>),
     /// The same token.
     Same,
     /// No token.
@@ -126,8 +115,6 @@ fn refusal_of_token(answer: &Answer) -> Result<Option<u32>, Reject> {
     if answer.head.headers.contains_key(CONTENT_ENCODING) {
         return Err(Reject::new(Cause::UpstreamUnreachable, "answer_encoded"));
     }
-    // The code stands at the front of an envelope, so the beginning of a large answer tells it, too.
-    let (Body::Whole(beginning) | Body::Flowing { first: beginning, .. }) = &answer.body;
-    let code = envelope::err_code(beginning).and_then(|code| u32::try_from(code).ok());
+    let code = answer.err_code().and_then(|code| u32::try_from(code).ok());
     Ok(code.filter(|code| LOGOUT_CODES.contains(code)))
 }

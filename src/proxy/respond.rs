@@ -15,7 +15,7 @@ use super::{Gateway, Notes, Result};
 use crate::answer;
 use crate::exchange::{self, Answer, Body};
 use crate::operation::fresh_operation_id;
-use crate::reply::{self, Reply, To};
+use crate::reply::{self, Reply};
 
 /// How long a refused request's body is read on, so that its connection can carry another request.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -104,12 +104,7 @@ impl Gateway {
             return Err(Error::new(ErrorType::InternalError));
         };
         let operation_id = notes.cx.as_ref().map_or_else(fresh_operation_id, |cx| cx.operation_id.clone());
-        let to = To {
-            answers: &snapshot.answers,
-            cors: &snapshot.cors,
-            origin: notes.origin.as_ref(),
-            operation_id: operation_id.value(),
-        };
+        let to = snapshot.to(notes.origin.as_ref(), operation_id.value());
         let reply = reply::refuse(reject, to);
         self.write_reply(session, notes, reply).await
     }

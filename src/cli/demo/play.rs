@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use super::{PLATFORM, Stage};
 use crate::cli::Failure;
 use crate::envelope;
-use crate::exchange::{Body, Repeat, exchange};
+use crate::exchange::{Repeat, exchange};
 use crate::upstream::{Options, Upstream};
 
 const FRIENDS: &str = "/friend/get_friend_list";
@@ -232,10 +232,7 @@ impl<'a> Client<'a> {
         let answer = exchange(&self.gateway, &wire, &Method::POST, Repeat::Allow, 1 << 20)
             .await
             .map_err(Failure::unavailable)?;
-        let code = match &answer.body {
-            Body::Whole(body) => envelope::err_code(body),
-            Body::Flowing { .. } => None,
-        };
+        let code = answer.err_code();
         Ok(format!("{}, errCode {}", answer.head.status.as_u16(), code.unwrap_or(-1)))
     }
 }
