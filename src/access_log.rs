@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use imgate_filters::context::Shadowed;
 use serde::{Serialize, Serializer};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
@@ -105,6 +106,12 @@ pub struct Line<'a> {
     /// The proven user.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<&'a str>,
+    /// The proven admin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin: Option<&'a str>,
+    /// The OpenIM admin whose token was sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub acting_as: Option<&'a str>,
     /// Who a socket's handshake says it is; OpenIM has the last word on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claimed_user: Option<&'a str>,
@@ -125,6 +132,9 @@ pub struct Line<'a> {
     /// The filter that refused it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filter: Option<&'static str>,
+    /// What filters in shadow mode would have refused.
+    #[serde(skip_serializing_if = "<[_]>::is_empty", serialize_with = "withheld")]
+    pub shadowed: &'a [Shadowed],
     /// Whether the stored token was stale and a fresh one did it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub healed: bool,
@@ -162,6 +172,11 @@ fn millis<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Err
     serializer.serialize_f64(micros / 1000.0)
 }
 
+/// As `filter:reason`, each.
+fn withheld<S: Serializer>(shadowed: &[Shadowed], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(shadowed.iter().map(|s| format!("{}:{}", s.filter, s.reason)))
+}
+
 fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&humantime::format_rfc3339_millis(*time))
 }
@@ -193,6 +208,9 @@ mod tests {
             path: "/x",
             route: None,
             user: None,
+            admin: None,
+            acting_as: None,
+            shadowed: &[],
             claimed_user: None,
             platform: None,
             status: 200,

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use imgate_filters::chain::Chain;
+use imgate_filters::context::Place;
 use imgate_filters::reject::Answers;
-use imgate_filters::{Authorities, Deps, ReplayMemory};
+use imgate_filters::{Authorities, Deps, Registry, ReplayMemory};
 use imgate_identity::store::{BadRedisUrl, Memory, Store};
 
 use crate::config::{self, Config, ConfigError, StoreSource};
@@ -45,8 +46,8 @@ pub enum Mode {
 
 /// One route, resolved.
 pub struct Route {
-    /// Its name in logs and metrics.
-    pub name: Arc<str>,
+    /// What filters may know of it.
+    pub place: Arc<Place>,
     /// What a request passes before it is forwarded.
     pub chain: Arc<Chain>,
     /// The chain's name, for `explain`.
@@ -55,8 +56,6 @@ pub struct Route {
     pub upstream: Arc<Upstream>,
     /// How it goes there.
     pub mode: Mode,
-    /// How much of the path's front stays here, in bytes.
-    pub strip: usize,
     /// How long a request may take before its answer begins.
     pub timeout: Duration,
     /// Whether it says that anybody may call it.
@@ -103,6 +102,8 @@ pub struct Shared {
     pub replays: Arc<ReplayMemory>,
     /// The records of `store: { memory: {} }`.
     pub memory: Arc<Memory>,
+    /// Filters of the embedder's own.
+    pub custom: Arc<Registry>,
 }
 
 /// Why a configuration that reads well cannot be put in force.
@@ -144,12 +145,16 @@ impl Snapshot {
             let chain = route.chain.as_ref().and_then(|name| chains.get(name)).unwrap_or(&unguarded);
             let (upstream, upstream_metrics) = upstreams.get(&*route.upstream).ok_or(BuildError::Upstream)?;
             Ok::<_, BuildError>(Arc::new(Route {
-                name: Arc::clone(&route.name),
+                place: Arc::new(Place {
+                    route: Arc::clone(&route.name),
+                    upstream: Arc::clone(&route.upstream),
+                    rules: route.rules.clone(),
+                    strip: route.strip,
+                }),
                 chain: Arc::clone(chain),
                 chain_name: route.chain.clone(),
                 upstream: Arc::clone(upstream),
                 mode: mode(route.mode),
-                strip: route.strip,
                 timeout: route.timeout,
                 public: route.public,
                 metrics: metrics.route(&route.name),
@@ -202,6 +207,8 @@ fn deps(config: &Config, shared: &Shared, store: &Arc<Store>) -> Deps {
         admin_users: Arc::new(config.identity.admin_users.clone()),
         assertion_key: config.identity.assertion_key.clone(),
         replays: Arc::clone(&shared.replays),
+        base: Arc::clone(&config.base),
+        custom: Arc::clone(&shared.custom),
     }
 }
 

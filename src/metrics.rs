@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use imgate_filters::Cause;
+use imgate_filters::context::Shadowed;
 use imgate_identity::store::{Health, Store};
 use prometheus::core::Collector;
 use prometheus::{
@@ -33,6 +34,7 @@ pub struct Metrics {
     upstream_failures: IntCounterVec,
     openim_codes: IntCounterVec,
     refusals: [IntCounter; Cause::ALL.len()],
+    shadow_refusals: IntCounterVec,
     tunnels_ended: [IntCounter; Ended::ALL.len()],
     /// Client connections that speak HTTP.
     pub connections: IntGauge,
@@ -216,6 +218,11 @@ impl Metrics {
                 "Answers by class of errCode; none is an answer without envelope",
                 &["upstream", "class"],
             )?,
+            shadow_refusals: make.counters(
+                "imgate_shadow_refusals_total",
+                "Requests that a filter in shadow mode would have refused",
+                &["filter", "cause"],
+            )?,
             refusals: Cause::ALL.map(|cause| refusals.with_label_values(&[cause.as_str()])),
             tunnels_ended: Ended::ALL.map(|cause| ended.with_label_values(&[cause.as_str()])),
             connections: make.gauge(
@@ -283,6 +290,11 @@ impl Metrics {
     /// Notes a refusal.
     pub fn refused(&self, cause: Cause) {
         self.refusals[cause as usize].inc();
+    }
+
+    /// Notes a refusal that a filter in shadow mode kept to itself.
+    pub fn shadowed(&self, shadowed: &Shadowed) {
+        self.shadow_refusals.with_label_values(&[shadowed.filter, shadowed.cause.as_str()]).inc();
     }
 
     /// Notes what came of a refused token.

@@ -18,8 +18,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::HeaderValue;
 use http::header::{HOST, ORIGIN};
+use imgate_filters::context::Place;
 use imgate_filters::reject::{Hint, RETRY_AFTER};
-use imgate_filters::{Cause, Context, Reject, Request};
+use imgate_filters::{Cause, Context, Flow, Reject, Request};
 use imgate_identity::time::UnixTime;
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::http::ServerSession;
@@ -37,7 +38,7 @@ use crate::forward;
 use crate::gateway::{Mode, Route, Snapshot};
 use crate::metrics::Metrics;
 use crate::operation;
-use crate::reply::Reply;
+use crate::reply::{self, Reply};
 use crate::route::{Found, check_path};
 use crate::tunnel;
 use crate::upstream::Lease;
@@ -91,6 +92,8 @@ struct Outcome {
     bytes_out: u64,
     chain: Duration,
     upstream: Duration,
+    /// The most that a streamed body may have, in bytes.
+    body_bound: u64,
     /// Somebody else writes the line: a tunnel, when it ends.
     logged_elsewhere: bool,
 }
@@ -188,11 +191,12 @@ impl ProxyHttp for Gateway {
         head: &mut RequestHeader,
         notes: &mut Notes,
     ) -> Result<()> {
-        let (Some(snapshot), Some(route), Some(cx)) = (&notes.snapshot, &notes.route, &notes.cx) else {
+        let (Some(snapshot), Some(cx)) = (&notes.snapshot, &notes.cx) else {
             return Err(Error::new(ErrorType::InternalError));
         };
-        if route.strip > 0 {
-            let target = stripped(head.raw_path(), route.strip).to_vec();
+        let target = cx.forwarded(head);
+        if target != head.raw_path() {
+            let target = target.to_vec();
             head.set_raw_path(&target)?;
         }
         snapshot.ours.insert(head, cx.client);
@@ -207,11 +211,7 @@ impl ProxyHttp for Gateway {
         notes: &mut Notes,
     ) -> Result<()> {
         notes.outcome.bytes_in += body.as_ref().map_or(0, |b| b.len() as u64);
-        let limit = match notes.route.as_ref().map(|route| route.mode) {
-            Some(Mode::Stream { max_body }) => max_body,
-            _ => None,
-        };
-        if limit.is_some_and(|limit| notes.outcome.bytes_in > limit) {
+        if notes.outcome.bytes_in > notes.outcome.body_bound {
             notes.outcome.refused = Some((Cause::BodyTooLarge, "body_too_large"));
             return Err(Error::explain(ErrorType::HTTPStatus(413), "body too large"));
         }
@@ -272,7 +272,7 @@ impl Gateway {
         notes.small_body = has_body && body::length(&head).is_some_and(|length| length <= DRAIN_MAX);
         notes.origin = head.headers.get(ORIGIN).cloned();
         let client = operation::client(downstream);
-        let mut cx = Context::new(UnixTime::now, client, operation::of(&head), "".into());
+        let mut cx = Context::new(UnixTime::now, client, operation::of(&head), Place::unknown());
 
         if let Some(preflight) = snapshot.cors.preflight(&head) {
             notes.cx = Some(cx);
@@ -283,6 +283,7 @@ impl Gateway {
         }
 
         let outgoing = self.decide(session, &mut head, has_body, &mut cx, notes, snapshot).await;
+        cx.shadowed.iter().for_each(|shadowed| self.metrics.shadowed(shadowed));
         notes.cx = Some(cx);
         let answered = match outgoing {
             Ok(Outgoing::Stream) => {
@@ -313,7 +314,7 @@ impl Gateway {
     ) -> Result<Outgoing, Reject> {
         let route = Arc::clone(find(snapshot, head)?);
         notes.route = Some(Arc::clone(&route));
-        cx.upstream = Arc::clone(&route.upstream.name);
+        cx.place = Arc::clone(&route.place);
         let ask = match route.mode {
             Mode::Tunnel { .. } => Some(tunnel::ask(head, has_body)?),
             Mode::Exchange { .. } | Mode::Stream { .. } => None,
@@ -325,17 +326,22 @@ impl Gateway {
         let reading = AtomicBool::new(false);
         let in_time = pingora_timeout::timeout(route.timeout, async {
             let max_body = match route.mode {
-                Mode::Exchange { max_body, .. } => max_body,
-                Mode::Stream { .. } | Mode::Tunnel { .. } => 0,
+                Mode::Exchange { max_body, .. } => max_body as u64,
+                Mode::Stream { max_body } => max_body.unwrap_or(u64::MAX),
+                Mode::Tunnel { .. } => 0,
             };
             let downstream = &mut *session.downstream_session;
             let mut body = SessionBody::new(downstream, head, has_body, max_body, expects_continue, &reading);
             let passed = route.chain.request(&mut Request { head, body: &mut body }, cx).await;
             notes.outcome.chain = notes.started.elapsed();
-            passed?;
+            if let Flow::Reply(fixed) = passed? {
+                let to = snapshot.to(notes.origin.as_ref(), cx.operation_id.value());
+                return Ok(Outgoing::Reply(reply::fixed(&fixed, to)));
+            }
             match route.mode {
-                Mode::Stream { max_body } => {
-                    body.fits(max_body)?;
+                Mode::Stream { .. } => {
+                    imgate_filters::Body::limit(&mut body, max_body)?;
+                    notes.outcome.body_bound = body.bound();
                     body.invite().await?;
                     Ok(Outgoing::Stream)
                 }
@@ -392,7 +398,7 @@ impl Gateway {
             }
             _ => exchange::Repeat::Allow,
         };
-        let target = stripped(head.raw_path(), route.strip);
+        let target = cx.forwarded(head);
         let body = body.map(Bytes::as_ref);
         let wire = forward::write_request(head, target, body, &snapshot.ours, cx.client);
         let began = Instant::now();
@@ -465,13 +471,5 @@ fn find<'a>(snapshot: &'a Snapshot, head: &RequestHeader) -> Result<&'a Arc<Rout
             Err(Reject::new(Cause::MethodNotAllowed, "method_not_allowed").with(Hint::Allow(allow.into())))
         }
         Found::None => Err(Reject::new(Cause::NoRoute, "no_route")),
-    }
-}
-
-/// The target without the front that stays here; never empty.
-fn stripped(target: &[u8], strip: usize) -> &[u8] {
-    match target.get(strip..) {
-        Some(rest) if rest.starts_with(b"/") => rest,
-        _ => target,
     }
 }

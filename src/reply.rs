@@ -5,8 +5,8 @@
 
 use http::HeaderValue;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use imgate_filters::operation_id;
 use imgate_filters::reject::{Answer, Answers, Hint, Reject};
+use imgate_filters::{Fixed, operation_id};
 use pingora_http::ResponseHeader;
 
 use crate::cors;
@@ -59,6 +59,16 @@ pub fn refuse(reject: &Reject, to: To<'_>) -> Reply {
         }
     }
     Reply { head, body, err_code: answer.err_code }
+}
+
+/// Writes an answer that stands in the configuration.
+pub fn fixed(fixed: &Fixed, to: To<'_>) -> Reply {
+    let body = envelope::write(fixed.err_code, &fixed.err_msg, &fixed.err_dlt);
+    let mut head = json_head(fixed.status, body.len(), to);
+    if let Some(wait) = fixed.retry_after {
+        insert(&mut head, RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+    }
+    Reply { head, body, err_code: fixed.err_code }
 }
 
 /// Relays one of OpenIM's own refusals with nothing of its internal text in it.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::HeaderValue;
-use imgate_filters::context::OperationId;
+use imgate_filters::context::{OperationId, Place};
 use imgate_filters::{Body, Context, Reject};
 use imgate_identity::session::SessionId;
 use imgate_identity::sign::{self, HttpKey, Nonce, Target};
@@ -99,6 +99,14 @@ impl Body for Arrived {
     async fn read(&mut self) -> Result<Bytes, Reject> {
         Ok(self.0.clone().unwrap_or_default())
     }
+
+    fn limit(&mut self, _max: u64) -> Result<(), Reject> {
+        Ok(())
+    }
+
+    fn replace(&mut self, body: Bytes) {
+        self.0 = Some(body);
+    }
 }
 
 /// One person's requests of one kind, one after the other.
@@ -157,7 +165,7 @@ impl Arrivals {
         assert_eq!(head.headers.len(), HEADERS);
         let operation_id = OperationId::from_client(&head.headers["operationid"])
             .unwrap_or_else(|| OperationId::generated(HeaderValue::from_static("generated")));
-        let cx = Context::new(clock, CLIENT, operation_id, "openim_api".into());
+        let cx = Context::new(clock, CLIENT, operation_id, Place::unknown());
         Arrival { head, body: Arrived(self.body.clone()), cx }
     }
 

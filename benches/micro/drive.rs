@@ -7,7 +7,7 @@ use criterion::measurement::WallTime;
 use criterion::{BatchSize, BenchmarkGroup};
 use futures_util::FutureExt as _;
 use imgate_filters::chain::Chain;
-use imgate_filters::{Deps, Filter, FilterConfig, Reject, Request};
+use imgate_filters::{Deps, Filter, Reject, Request};
 
 use crate::arrivals::Arrival;
 
@@ -17,14 +17,14 @@ pub(crate) const BATCH: BatchSize = BatchSize::NumIterations(32);
 
 /// The chain of this YAML.
 pub(crate) fn chain(yaml: &str, deps: &Deps) -> Chain {
-    let configs: Vec<FilterConfig> = serde_saphyr::from_str(yaml).unwrap();
+    let configs: Vec<imgate_filters::Step> = serde_saphyr::from_str(yaml).unwrap();
     Chain::build(&configs, deps).unwrap()
 }
 
 /// The one filter of this YAML, outside any chain.
 pub(crate) fn filter(yaml: &str, deps: &Deps) -> Box<dyn Filter> {
-    let configs: Vec<FilterConfig> = serde_saphyr::from_str(yaml).unwrap();
-    configs[0].build(deps).unwrap()
+    let configs: Vec<imgate_filters::Step> = serde_saphyr::from_str(yaml).unwrap();
+    configs[0].filter.build(deps).unwrap().1
 }
 
 /// What can be run on a request.
@@ -35,7 +35,9 @@ pub(crate) trait Step {
 
 impl Step for Chain {
     fn run(&self, Arrival { head, body, cx }: &mut Arrival) -> Result<(), Reject> {
-        self.request(&mut Request { head, body }, cx).now_or_never().expect("a cached request does not wait")
+        let mut request = Request { head, body };
+        let flow = self.request(&mut request, cx).now_or_never().expect("a cached request does not wait");
+        flow.map(|_| ())
     }
 }
 

@@ -14,7 +14,7 @@ use http::{HeaderName, HeaderValue};
 use imgate_identity::assertion::{self, AssertionKey, Caller, Claims};
 use serde::Deserialize;
 
-use crate::context::{Context, Fact};
+use crate::context::{self, Context, Fact, ProvenUser};
 use crate::reject::{Cause, Reject};
 use crate::{BuildError, Deps, Filter, Flow, Request, set_header};
 
@@ -48,22 +48,29 @@ impl Filter for AssertIdentity {
     }
 
     async fn request(&self, request: &mut Request<'_>, cx: &mut Context) -> Result<Flow, Reject> {
-        let caller =
-            cx.caller.as_ref().ok_or_else(|| Reject::new(Cause::CredentialMissing, "caller_unknown"))?;
-        let session = &caller.session;
-        let who = Caller::User {
-            user: session.user.clone(),
-            platform: session.platform,
-            session: Some(session.id),
-            device: Some(session.device.clone()),
+        let (who, roles) = match &cx.caller {
+            Some(context::Caller::User(user)) => (told(user), Vec::new()),
+            Some(context::Caller::Admin(admin)) => {
+                (Caller::Admin { subject: admin.subject.clone() }, admin.roles.to_vec())
+            }
+            None => return Err(Reject::new(Cause::CredentialMissing, "caller_unknown")),
         };
-        let claims = Claims::new(who, Vec::new(), &cx.upstream, cx.operation_id.as_str(), cx.now);
+        let claims = Claims::new(who, roles, &cx.place.upstream, cx.operation_id.as_str(), cx.now);
         let token = self.key.sign(&claims);
         let mut value = HeaderValue::from_str(&token)
             .map_err(|_| Reject::new(Cause::StoreUnavailable, "assertion_unprintable"))?;
         value.set_sensitive(true);
         set_header(request.head, HEADER, value);
         Ok(Flow::Continue)
+    }
+}
+
+fn told(user: &ProvenUser) -> Caller {
+    Caller::User {
+        user: user.id.clone(),
+        platform: user.platform,
+        session: user.session.as_ref().map(|session| session.id),
+        device: user.session.as_ref().map(|session| session.device.clone()),
     }
 }
 

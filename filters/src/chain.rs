@@ -5,9 +5,9 @@
 
 use pingora_http::ResponseHeader;
 
-use crate::context::{Context, Fact};
-use crate::reject::Reject;
-use crate::{BodyUse, BuildError, Credentials, Deps, Filter, FilterConfig, Flow, Request};
+use crate::context::{Context, Fact, Shadowed};
+use crate::reject::{Cause, Reject};
+use crate::{BodyUse, BuildError, Credentials, Deps, Filter, Flow, Request, Rule, Shadow, Step};
 
 /// A filter and the name it has in YAML, logs and metrics.
 pub struct Named {
@@ -15,10 +15,12 @@ pub struct Named {
     pub name: &'static str,
     /// The filter.
     pub filter: Box<dyn Filter>,
+    /// Whether its refusals are only counted and logged.
+    pub shadow: bool,
 }
 
 /// Why a list of filters is no chain. The index says which of them is at fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChainError {
     /// The filter cannot be built.
     #[error("{cause}")]
@@ -44,6 +46,22 @@ pub enum ChainError {
         /// What it writes.
         fact: Fact,
     },
+    /// The filter cannot run in shadow mode.
+    #[error(
+        "cannot run in shadow mode\nhint: only a filter that does nothing but refuse can; others lean on what this one does"
+    )]
+    Shadowed {
+        /// Which one.
+        index: usize,
+    },
+    /// A user would act with an admin's power on whomever the body names.
+    #[error(
+        "lets a user act with an OpenIM admin's token\nhint: put bind_identity above it, so that the body names nobody but the caller"
+    )]
+    Unbound {
+        /// Which one.
+        index: usize,
+    },
     /// The filter stands where it undoes another's work.
     #[error("strips what is read or injected elsewhere in the chain\nhint: {hint}")]
     Misplaced {
@@ -61,6 +79,8 @@ impl ChainError {
             Self::Build { index, .. }
             | Self::Unwritten { index, .. }
             | Self::Rewritten { index, .. }
+            | Self::Shadowed { index }
+            | Self::Unbound { index }
             | Self::Misplaced { index, .. } => index,
         }
     }
@@ -77,15 +97,12 @@ impl Chain {
     /// Builds each filter and checks their order.
     ///
     /// # Errors
-    /// A filter cannot be built, or a fact is read before it is written, or written twice.
-    pub fn build<'a>(
-        configs: impl IntoIterator<Item = &'a FilterConfig>,
-        deps: &Deps,
-    ) -> Result<Self, ChainError> {
+    /// A filter cannot be built or shadowed, or a fact is read before it is written, or written twice.
+    pub fn build<'a>(steps: impl IntoIterator<Item = &'a Step>, deps: &Deps) -> Result<Self, ChainError> {
         let mut filters = Vec::new();
-        for (index, config) in configs.into_iter().enumerate() {
-            let filter = config.build(deps).map_err(|cause| ChainError::Build { index, cause })?;
-            filters.push(Named { name: config.name(), filter });
+        for (index, Step { filter, shadow }) in steps.into_iter().enumerate() {
+            let (name, filter) = filter.build(deps).map_err(|cause| ChainError::Build { index, cause })?;
+            filters.push(Named { name, filter, shadow: *shadow });
         }
         Self::new(filters)
     }
@@ -93,15 +110,23 @@ impl Chain {
     /// Checks the order of filters that are built already.
     ///
     /// # Errors
-    /// A fact is read before it is written, or written twice.
+    /// A fact is read before it is written, or written twice; a filter is shadowed that others lean on;
+    /// a user could act with an admin's token on anybody.
     pub fn new(filters: Vec<Named>) -> Result<Self, ChainError> {
         let mut writes: Vec<Fact> = Vec::new();
-        for (index, Named { filter, .. }) in filters.iter().enumerate() {
+        for (index, Named { filter, shadow, .. }) in filters.iter().enumerate() {
+            if *shadow && (filter.shadow() == Shadow::Never || !filter.writes().is_empty()) {
+                return Err(ChainError::Shadowed { index });
+            }
             if let Some(&fact) = filter.reads().iter().find(|fact| !writes.contains(fact)) {
                 return Err(ChainError::Unwritten { index, fact });
             }
             if let Some(&fact) = filter.writes().iter().find(|fact| writes.contains(fact)) {
                 return Err(ChainError::Rewritten { index, fact });
+            }
+            let acts_as_admin = filter.writes().contains(&Fact::AdminToken);
+            if acts_as_admin && writes.contains(&Fact::User) && !writes.contains(&Fact::Bound) {
+                return Err(ChainError::Unbound { index });
             }
             writes.extend(filter.writes());
         }
@@ -120,26 +145,42 @@ impl Chain {
         if reads { BodyUse::Reads } else { BodyUse::Ignores }
     }
 
+    /// The filter that enforces this rule of a route.
+    pub fn honours(&self, rule: Rule) -> Option<&Named> {
+        self.filters.iter().find(|named| named.filter.honours().contains(&rule))
+    }
+
+    /// The filter that needs this rule to be stated.
+    pub fn demands(&self, rule: Rule) -> Option<&Named> {
+        self.filters.iter().find(|named| named.filter.demands().contains(&rule))
+    }
+
     /// The filters, in order.
     pub fn filters(&self) -> &[Named] {
         &self.filters
     }
 
-    /// Asks each filter in turn.
+    /// Asks each filter in turn, until one replies or refuses.
     ///
     /// # Errors
     /// The first refusal; `cx.refused_by` names the filter.
-    pub async fn request(&self, request: &mut Request<'_>, cx: &mut Context) -> Result<(), Reject> {
-        for Named { name, filter } in &self.filters {
-            match filter.request(request, cx).await {
+    pub async fn request(&self, request: &mut Request<'_>, cx: &mut Context) -> Result<Flow, Reject> {
+        for Named { name, filter, shadow } in &self.filters {
+            let decided = filter.request(request, cx).await;
+            if *shadow {
+                cx.shadowed.extend(withheld(name, &decided));
+                continue;
+            }
+            match decided {
                 Ok(Flow::Continue) => {}
+                Ok(reply) => return Ok(reply),
                 Err(reject) => {
                     cx.refused_by = Some(name);
                     return Err(reject);
                 }
             }
         }
-        Ok(())
+        Ok(Flow::Continue)
     }
 
     /// Shows each filter the response, last filter first.
@@ -147,6 +188,15 @@ impl Chain {
         for Named { filter, .. } in self.filters.iter().rev() {
             filter.response(head, cx);
         }
+    }
+}
+
+/// What a filter in shadow mode would have done to the request.
+fn withheld(filter: &'static str, decided: &Result<Flow, Reject>) -> Option<Shadowed> {
+    match decided {
+        Ok(Flow::Continue) => None,
+        Ok(Flow::Reply(_)) => Some(Shadowed { filter, cause: Cause::Overloaded, reason: "fixed_reply" }),
+        Err(reject) => Some(Shadowed { filter, cause: reject.cause, reason: reject.reason }),
     }
 }
 
@@ -170,15 +220,16 @@ fn check_stripping(filters: &[Named]) -> Result<(), ChainError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{chain, chain_error};
+    use crate::testing::{build_error, chain, chain_error, get, run};
 
     #[test]
     fn a_fact_read_before_it_is_written_is_refused_with_its_place() {
         let error = chain_error("- resolve_token: {}\n- verify_signature: {}");
-        assert_eq!(error, ChainError::Unwritten { index: 0, fact: Fact::Caller });
+        assert_eq!(error, ChainError::Unwritten { index: 0, fact: Fact::User });
         assert_eq!(
             error.to_string(),
-            "reads the caller, but no filter before it writes that\nhint: put verify_signature above it"
+            "reads the calling user, but no filter before it writes that\n\
+             hint: put verify_signature, verify_session_token or verify_openim_token above it"
         );
         let error = chain_error("- verify_signature: {}\n- inject_token: {}");
         assert_eq!(error, ChainError::Unwritten { index: 1, fact: Fact::Token });
@@ -188,6 +239,49 @@ mod tests {
     fn a_fact_written_twice_is_refused() {
         let error = chain_error("- verify_signature: {}\n- verify_signature: {}");
         assert_eq!(error, ChainError::Rewritten { index: 1, fact: Fact::Caller });
+    }
+
+    #[test]
+    fn what_others_lean_on_cannot_be_shadowed() {
+        for filter in ["verify_signature", "operation_id", "strip_credentials"] {
+            let error = chain_error(&format!("- {filter}: {{}}\n  shadow: true"));
+            assert_eq!(error, ChainError::Shadowed { index: 0 }, "{filter}");
+        }
+        assert!(!chain("- operation_id: {}\n  shadow: false").filters()[0].shadow);
+    }
+
+    #[test]
+    fn a_user_acts_with_an_admins_token_only_on_a_bound_body() {
+        for power in ["resolve_token: { of: imAdmin }", "inject_token: { as: imAdmin }"] {
+            let error = chain_error(&format!("- verify_signature: {{}}\n- {power}"));
+            assert_eq!(error, ChainError::Unbound { index: 1 }, "{power}");
+            assert!(chain(&format!("- prove_admin: {{}}\n- {power}")).writes(Fact::AdminToken));
+        }
+    }
+
+    #[tokio::test]
+    async fn in_shadow_a_refusal_is_noted_and_nothing_else() {
+        let out = run("- refuse: {}\n  shadow: true\n- operation_id: {}", get("/")).await;
+        assert_eq!(out.refused(), None);
+        assert_eq!(out.sent("operationid").len(), 1);
+        let [noted] = out.cx.shadowed[..] else { panic!("one refusal is noted") };
+        assert_eq!((noted.filter, noted.cause), ("refuse", Cause::Forbidden));
+        assert_eq!(run("- refuse: {}", get("/")).await.cx.refused_by, Some("refuse"));
+    }
+
+    #[test]
+    fn a_step_is_one_known_filter() {
+        for (yaml, problem) in [
+            ("- operation_id", "write `operation_id: {}`"),
+            ("- { operation_id: {}, resolve_token: {} }", "more than one filter"),
+            ("- { shadow: true }", "names no filter"),
+            ("- { operation_id: {}, shadow: maybe }", "boolean"),
+        ] {
+            let error = serde_saphyr::from_str::<Vec<Step>>(yaml).expect_err(yaml).to_string();
+            assert!(error.contains(problem), "{yaml}: {error}");
+        }
+        assert_eq!(build_error("- operation_idd: {}"), BuildError::Unknown("operation_idd".into()));
+        assert!(matches!(build_error("- refuse: { oops: 1 }"), BuildError::Custom(_)));
     }
 
     #[test]

@@ -1,22 +1,29 @@
 //! Sends the resolved token to OpenIM, and says that the body is JSON.
 //!
+//! With `as` it finds and sends the token of that OpenIM admin, for routes that OpenIM keeps for admins
+//! although users need them: the body is bound to the caller first, so that the admin's power cannot be
+//! turned on anybody else.
+//!
 //! Exactly one `token` header leaves: Go reads the first of several. `Content-Type` is not covered by
 //! a signature and steers how OpenIM reads `/jssdk` bodies, so the gateway writes it itself.
 //!
 //! ```yaml
 //! - inject_token: {}
+//! - inject_token: { as: imAdmin }
 //! ```
 
 use async_trait::async_trait;
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue};
 use imgate_identity::token::OpenimToken;
+use imgate_identity::user::UserId;
 use pingora_http::RequestHeader;
 use serde::Deserialize;
 
 use crate::context::{Context, Fact};
 use crate::reject::{Cause, Reject};
-use crate::{Credentials, Filter, Flow, Request, set_header};
+use crate::resolve_token::AdminToken;
+use crate::{BuildError, Credentials, Deps, Filter, Flow, Request, set_header};
 
 /// OpenIM's header for its token.
 ///
@@ -25,25 +32,35 @@ pub const HEADER: HeaderName = HeaderName::from_static("token");
 
 /// The YAML of this filter.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Config {}
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The OpenIM admin whose token is sent; the resolved one if nobody is named.
+    #[serde(rename = "as")]
+    pub acting_as: Option<UserId>,
+}
 
 impl Config {
-    pub(crate) fn build(&self) -> InjectToken {
-        InjectToken
+    pub(crate) fn build(&self, deps: &Deps) -> Result<InjectToken, BuildError> {
+        Ok(InjectToken { admin: self.acting_as.as_ref().map(|id| AdminToken::of(id, deps)).transpose()? })
     }
 }
 
-pub(crate) struct InjectToken;
+pub(crate) struct InjectToken {
+    admin: Option<AdminToken>,
+}
 
 #[async_trait]
 impl Filter for InjectToken {
     fn reads(&self) -> &'static [Fact] {
-        &[Fact::Token]
+        if self.admin.is_some() { &[Fact::Caller] } else { &[Fact::Token] }
     }
 
     fn writes(&self) -> &'static [Fact] {
-        &[Fact::Injected]
+        if self.admin.is_some() {
+            &[Fact::Token, Fact::AdminToken, Fact::Injected]
+        } else {
+            &[Fact::Injected]
+        }
     }
 
     fn credentials(&self) -> Credentials {
@@ -51,10 +68,17 @@ impl Filter for InjectToken {
     }
 
     fn summary(&self) -> String {
-        "sets token (the caller's OpenIM token) and content-type: application/json".to_owned()
+        let whose = self.admin.as_ref().map_or_else(
+            || "the resolved OpenIM token".to_owned(),
+            |admin| format!("the token of the OpenIM admin {}", admin.id()),
+        );
+        format!("sets token ({whose}) and content-type: application/json")
     }
 
     async fn request(&self, request: &mut Request<'_>, cx: &mut Context) -> Result<Flow, Reject> {
+        if let Some(admin) = &self.admin {
+            admin.resolve(cx).await?;
+        }
         let token =
             cx.token.as_deref().ok_or_else(|| Reject::new(Cause::StoreUnavailable, "token_unresolved"))?;
         put(request.head, token)?;

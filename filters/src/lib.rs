@@ -9,7 +9,11 @@ pub mod reject;
 
 pub mod context;
 
+pub mod rules;
+
 pub mod chain;
+
+pub mod step;
 
 pub mod operation_id;
 
@@ -31,10 +35,13 @@ mod duration;
 mod testing;
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::StatusCode;
 use imgate_identity::assertion::AssertionKey;
 use imgate_identity::store::Store;
 use imgate_identity::user::UserId;
@@ -43,13 +50,41 @@ use serde::Deserialize;
 
 pub use crate::context::{Context, Fact};
 pub use crate::reject::{Cause, Reject};
+pub use crate::rules::{Rule, Rules};
+pub use crate::step::{Registry, Step};
 pub use crate::verify_signature::ReplayMemory;
 
 /// What a filter decided about a request it did not refuse.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Flow {
     /// The next filter is asked.
     Continue,
+    /// The request is answered with this and goes no further.
+    Reply(Arc<Fixed>),
+}
+
+/// An answer that stands in the configuration. Like every answer of ours it is OpenIM's envelope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fixed {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// OpenIM's `errCode`; 0 is success.
+    pub err_code: u32,
+    /// OpenIM's `errMsg`.
+    pub err_msg: Box<str>,
+    /// OpenIM's `errDlt`.
+    pub err_dlt: Box<str>,
+    /// When the client may come back.
+    pub retry_after: Option<Duration>,
+}
+
+/// Whether a filter may run in shadow mode, in which it counts and logs what it would have refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shadow {
+    /// It may not: others lean on what it does.
+    Never,
+    /// It may: all it does is refuse.
+    Allowed,
 }
 
 /// Whether a filter needs the request body, which settles how its routes are forwarded.
@@ -86,6 +121,15 @@ pub trait Body: Send {
     /// # Errors
     /// The body is larger than the route allows, came too slowly, or was cut off.
     async fn read(&mut self) -> Result<Bytes, Reject>;
+
+    /// Takes no more than `max` bytes from here on, if the route allowed more.
+    ///
+    /// # Errors
+    /// The body was announced as larger than that.
+    fn limit(&mut self, max: u64) -> Result<(), Reject>;
+
+    /// Puts another body in the place of the one that was read; it is what is forwarded.
+    fn replace(&mut self, body: Bytes);
 }
 
 /// A request as a filter sees it.
@@ -119,6 +163,21 @@ pub trait Filter: Send + Sync {
         BodyUse::Ignores
     }
 
+    /// The rules of a route that it enforces.
+    fn honours(&self) -> &'static [Rule] {
+        &[]
+    }
+
+    /// The rules that every route of its chain has to state.
+    fn demands(&self) -> &'static [Rule] {
+        &[]
+    }
+
+    /// Whether it may run in shadow mode. A filter that may writes no fact and edits nothing.
+    fn shadow(&self) -> Shadow {
+        Shadow::Never
+    }
+
     /// What it does, for `imgate explain`: a few words, no secrets.
     fn summary(&self) -> String;
 
@@ -145,6 +204,10 @@ pub struct Deps {
     pub assertion_key: Option<Arc<AssertionKey>>,
     /// The nonces this process has seen; kept across reloads.
     pub replays: Arc<ReplayMemory>,
+    /// The folder in which the files that a filter names are sought.
+    pub base: Arc<Path>,
+    /// Filters that are not in [`FilterConfig`], by name.
+    pub custom: Arc<Registry>,
 }
 
 /// The host names by which clients know this gateway, as a signature spells them.
@@ -175,8 +238,17 @@ impl Authorities {
 }
 
 /// Why a filter cannot be built from its configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BuildError {
+    /// A name that is no filter's.
+    #[error("unknown filter `{0}`")]
+    Unknown(Box<str>),
+    /// What a filter of the embedder's own says.
+    #[error("{0}")]
+    Custom(Box<str>),
+    /// An OpenIM admin who is not configured as one.
+    #[error("`{0}` is no OpenIM admin\nhint: list it in identity.admin_users")]
+    NoAdmin(UserId),
     /// `assert_identity` without a key to sign with.
     #[error("there is no key to sign assertions with\nhint: set identity.assertion_key")]
     NoAssertionKey,
@@ -193,55 +265,54 @@ pub enum BuildError {
     BadHeader,
 }
 
-/// The list of all filters: the YAML name of each beside what it is configured by.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FilterConfig {
-    /// Sends `operationID` to the upstream, the client's own if it is usable.
-    OperationId(operation_id::Config),
-    /// Proves who calls by the signature over the request.
-    VerifySignature(verify_signature::Config),
-    /// Finds the caller's OpenIM token.
-    ResolveToken(resolve_token::Config),
-    /// Removes the app's credentials.
-    StripCredentials(strip_credentials::Config),
-    /// Sends the resolved token to OpenIM.
-    InjectToken(inject_token::Config),
-    /// Tells a sidecar who calls, in a signed header.
-    AssertIdentity(assert_identity::Config),
-    /// Checks the query of a WebSocket handshake.
-    VerifySocket(verify_socket::Config),
+/// Writes out the list of all filters: the YAML name of each beside what it is configured by.
+macro_rules! catalogue {
+    ($( $(#[$doc:meta])* $variant:ident($module:ident) = $name:literal, )*) => {
+        /// All filters, each as it is configured.
+        #[derive(Clone, Debug, Deserialize)]
+        pub enum FilterConfig {
+            $( $(#[$doc])* #[serde(rename = $name)] $variant($module::Config), )*
+        }
+
+        impl FilterConfig {
+            /// The names of all filters, as YAML has them.
+            pub const NAMES: &'static [&'static str] = &[$($name),*];
+
+            /// The name this filter has in YAML, logs and metrics.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $( Self::$variant(_) => $name, )*
+                }
+            }
+
+            /// Makes the filter.
+            ///
+            /// # Errors
+            /// A value makes no sense, or something the filter needs is not configured.
+            pub fn build(&self, deps: &Deps) -> Result<Box<dyn Filter>, BuildError> {
+                match self {
+                    $( Self::$variant(config) => Ok(Box::new(config.build(deps)?)), )*
+                }
+            }
+        }
+    };
 }
 
-impl FilterConfig {
-    /// The name this filter has in YAML, logs and metrics.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::OperationId(_) => "operation_id",
-            Self::VerifySignature(_) => "verify_signature",
-            Self::ResolveToken(_) => "resolve_token",
-            Self::StripCredentials(_) => "strip_credentials",
-            Self::InjectToken(_) => "inject_token",
-            Self::AssertIdentity(_) => "assert_identity",
-            Self::VerifySocket(_) => "verify_socket",
-        }
-    }
-
-    /// Makes the filter.
-    ///
-    /// # Errors
-    /// A value makes no sense, or something the filter needs is not configured.
-    pub fn build(&self, deps: &Deps) -> Result<Box<dyn Filter>, BuildError> {
-        match self {
-            Self::OperationId(c) => Ok(Box::new(c.build())),
-            Self::VerifySignature(c) => Ok(Box::new(c.build(deps)?)),
-            Self::ResolveToken(c) => Ok(Box::new(c.build())),
-            Self::StripCredentials(c) => Ok(Box::new(c.build()?)),
-            Self::InjectToken(c) => Ok(Box::new(c.build())),
-            Self::AssertIdentity(c) => Ok(Box::new(c.build(deps)?)),
-            Self::VerifySocket(c) => Ok(Box::new(c.build(deps))),
-        }
-    }
+catalogue! {
+    /// Sends `operationID` to the upstream, the client's own if it is usable.
+    OperationId(operation_id) = "operation_id",
+    /// Proves who calls by the signature over the request.
+    VerifySignature(verify_signature) = "verify_signature",
+    /// Finds the OpenIM token to inject.
+    ResolveToken(resolve_token) = "resolve_token",
+    /// Removes the app's credentials.
+    StripCredentials(strip_credentials) = "strip_credentials",
+    /// Sends an OpenIM token to OpenIM.
+    InjectToken(inject_token) = "inject_token",
+    /// Tells a sidecar who calls, in a signed header.
+    AssertIdentity(assert_identity) = "assert_identity",
+    /// Checks the query of a WebSocket handshake.
+    VerifySocket(verify_socket) = "verify_socket",
 }
 
 /// Leaves exactly one `name` header, with this value.

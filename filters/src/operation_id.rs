@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::context::Context;
 use crate::reject::Reject;
-use crate::{Filter, Flow, Request, set_header};
+use crate::{BuildError, Deps, Filter, Flow, Request, set_header};
 
 /// OpenIM's header for the name of an operation.
 ///
@@ -27,8 +27,8 @@ pub const HEADER: HeaderName = HeaderName::from_static("operationid");
 pub struct Config {}
 
 impl Config {
-    pub(crate) fn build(&self) -> SendOperationId {
-        SendOperationId
+    pub(crate) fn build(&self, _deps: &Deps) -> Result<SendOperationId, BuildError> {
+        Ok(SendOperationId)
     }
 }
 

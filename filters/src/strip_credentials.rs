@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::context::Context;
 use crate::reject::Reject;
-use crate::{BuildError, Credentials, Filter, Flow, Request, inject_token, verify_signature};
+use crate::{BuildError, Credentials, Deps, Filter, Flow, Request, inject_token, verify_signature};
 
 /// The headers that carry credentials, whatever the chain.
 pub const CREDENTIALS: [HeaderName; 7] = [
@@ -37,7 +37,7 @@ pub struct Config {
 }
 
 impl Config {
-    pub(crate) fn build(&self) -> Result<StripCredentials, BuildError> {
+    pub(crate) fn build(&self, _deps: &Deps) -> Result<StripCredentials, BuildError> {
         let mut names = CREDENTIALS.to_vec();
         for name in &self.also {
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| BuildError::BadHeader)?;

@@ -19,9 +19,12 @@ use imgate_identity::user::{Platform, UserId};
 use pingora_http::RequestHeader;
 
 use crate::chain::{Chain, ChainError};
-use crate::context::{Context, OperationId};
-use crate::reject::{Answers, Reject};
-use crate::{Authorities, Body, BuildError, Deps, FilterConfig, ReplayMemory, Request};
+use crate::context::{Caller, Context, Fact, OperationId, Place, ProvenAdmin};
+use crate::reject::{Answers, Cause, Reject};
+use crate::{
+    Authorities, Body, BuildError, Deps, Filter, FilterConfig, Flow, Registry, ReplayMemory, Request, Rules,
+    Shadow, Step,
+};
 
 /// The second in which all tests happen.
 pub(crate) const NOW: UnixTime = UnixTime(1_800_000_000);
@@ -32,8 +35,12 @@ pub(crate) static USER_TOKEN: LazyLock<String> = LazyLock::new(|| token(USER, NO
 
 /// An OpenIM token with a signature nobody checks.
 fn token(user: &str, exp: u64) -> String {
+    token_on(user, 2, exp)
+}
+
+fn token_on(user: &str, platform: u8, exp: u64) -> String {
     let part = |json: String| URL_SAFE_NO_PAD.encode(json);
-    let claims = format!(r#"{{"UserID":"{user}","PlatformID":2,"exp":{exp},"iat":1}}"#);
+    let claims = format!(r#"{{"UserID":"{user}","PlatformID":{platform},"exp":{exp},"iat":1}}"#);
     format!("{}.{}.c2ln", part(r#"{"alg":"HS256","typ":"JWT"}"#.to_owned()), part(claims))
 }
 
@@ -92,6 +99,10 @@ async fn store() -> Arc<Store> {
             writer.put_token(&user, &token(name, exp)).await.unwrap();
         }
     }
+    for (admin, exp) in [("imAdmin", NOW.0 + 1000), ("oldAdmin", NOW.0 - 1)] {
+        let raw = token_on(admin, 10, exp);
+        writer.put_admin_token(&UserId::parse(admin).unwrap(), &raw).await.unwrap();
+    }
     writer.put_ban(&UserId::parse("banned").unwrap(), &Ban::new(UnixTime(0), "test")).await.unwrap();
     Store::memory(memory, Keys::default(), CacheConfig::default())
 }
@@ -100,13 +111,68 @@ async fn deps() -> Deps {
     Deps {
         store: store().await,
         authorities: Arc::new(Authorities::new(["im.example.com", "im.example.com:8443"], "https")),
-        admin_users: Arc::new(HashSet::from([UserId::parse("imAdmin").unwrap()])),
+        admin_users: Arc::new(
+            ["imAdmin", "oldAdmin", "newAdmin"].map(|id| UserId::parse(id).unwrap()).into(),
+        ),
         assertion_key: Some(Arc::new(AssertionKey::from_pem(PEM.as_bytes()).unwrap())),
         replays: Arc::new(ReplayMemory::default()),
+        base: std::path::Path::new(env!("CARGO_MANIFEST_DIR")).into(),
+        custom: Arc::new(custom()),
     }
 }
 
-fn parse(yaml: &str) -> Vec<FilterConfig> {
+/// No options.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+/// Filters of the tests' own: `prove_admin` takes anybody for an admin, `refuse` lets nobody pass.
+fn custom() -> Registry {
+    let mut custom = Registry::default();
+    let never = |_: Nothing, _: &Deps| Ok::<_, std::convert::Infallible>(Refuse);
+    custom.insert("refuse", never).unwrap();
+    let always = |_: Nothing, _: &Deps| Ok::<_, std::convert::Infallible>(ProveAdmin);
+    custom.insert("prove_admin", always).unwrap();
+    custom
+}
+
+struct Refuse;
+
+#[async_trait]
+impl Filter for Refuse {
+    fn shadow(&self) -> Shadow {
+        Shadow::Allowed
+    }
+
+    fn summary(&self) -> String {
+        "refuses everybody".to_owned()
+    }
+
+    async fn request(&self, _: &mut Request<'_>, _: &mut Context) -> Result<Flow, Reject> {
+        Err(Reject::new(Cause::Forbidden, "nobody_passes"))
+    }
+}
+
+struct ProveAdmin;
+
+#[async_trait]
+impl Filter for ProveAdmin {
+    fn writes(&self) -> &'static [Fact] {
+        &[Fact::Caller, Fact::Admin]
+    }
+
+    fn summary(&self) -> String {
+        "takes anybody for an admin".to_owned()
+    }
+
+    async fn request(&self, _: &mut Request<'_>, cx: &mut Context) -> Result<Flow, Reject> {
+        cx.caller =
+            Some(Caller::Admin(ProvenAdmin { subject: "ops".into(), roles: ["im-admin".into()].into() }));
+        Ok(Flow::Continue)
+    }
+}
+
+fn parse(yaml: &str) -> Vec<Step> {
     serde_saphyr::from_str(yaml).unwrap_or_else(|e| panic!("{e}"))
 }
 
@@ -137,12 +203,22 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 pub(crate) struct Sample {
     pub(crate) head: RequestHeader,
     pub(crate) body: Option<Bytes>,
+    pub(crate) place: Place,
 }
 
 impl Sample {
     /// Adds a header; a name may come twice.
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.head.append_header(name.to_owned(), value).unwrap();
+        self
+    }
+
+    /// Sends it to a route with these rules, as YAML has them.
+    pub(crate) fn ruled(mut self, bind: Option<&str>, roles: Option<&str>, platforms: Option<&str>) -> Self {
+        fn read<T: serde::de::DeserializeOwned>(yaml: Option<&str>) -> Option<T> {
+            yaml.map(|yaml| serde_saphyr::from_str(yaml).unwrap_or_else(|e| panic!("{e}")))
+        }
+        self.place.rules = Rules { bind: read(bind), roles: read(roles), platforms: read(platforms) };
         self
     }
 
@@ -159,7 +235,9 @@ impl Sample {
 fn sample(method: &str, target: &str, body: Option<&str>) -> Sample {
     let mut head = RequestHeader::build(method, target.as_bytes(), None).unwrap();
     head.insert_header("host", "im.example.com").unwrap();
-    Sample { head, body: body.map(|b| Bytes::copy_from_slice(b.as_bytes())) }
+    let place = Place { route: "/x".into(), upstream: "openim_api".into(), ..Place::default() };
+    let body = body.map(|b| Bytes::copy_from_slice(b.as_bytes()));
+    Sample { head, body, place }
 }
 
 /// An unsigned GET.
@@ -200,16 +278,36 @@ pub(crate) fn signed(
     sample
 }
 
-struct FixedBody(Option<Bytes>);
+struct FixedBody {
+    bytes: Option<Bytes>,
+    limit: u64,
+}
+
+impl FixedBody {
+    fn check(&self) -> Result<(), Reject> {
+        let length = self.bytes.as_ref().map_or(0, Bytes::len) as u64;
+        if length > self.limit { Err(Reject::new(Cause::BodyTooLarge, "body_too_large")) } else { Ok(()) }
+    }
+}
 
 #[async_trait]
 impl Body for FixedBody {
     fn is_announced(&self) -> bool {
-        self.0.is_some()
+        self.bytes.is_some()
     }
 
     async fn read(&mut self) -> Result<Bytes, Reject> {
-        Ok(self.0.clone().unwrap_or_default())
+        self.check()?;
+        Ok(self.bytes.clone().unwrap_or_default())
+    }
+
+    fn limit(&mut self, max: u64) -> Result<(), Reject> {
+        self.limit = self.limit.min(max);
+        self.check()
+    }
+
+    fn replace(&mut self, body: Bytes) {
+        self.bytes = Some(body);
     }
 }
 
@@ -223,8 +321,9 @@ pub(crate) struct Refused {
 
 /// What became of a request.
 pub(crate) struct Outcome {
-    pub(crate) result: Result<(), Reject>,
+    pub(crate) result: Result<Flow, Reject>,
     pub(crate) head: RequestHeader,
+    pub(crate) body: Option<Bytes>,
     pub(crate) cx: Context,
 }
 
@@ -269,16 +368,16 @@ pub(crate) async fn run(yaml: &str, sample: Sample) -> Outcome {
 pub(crate) async fn run_all(yaml: &str, samples: Vec<Sample>) -> Vec<Outcome> {
     let chain = Chain::build(&parse(yaml), &deps().await).unwrap_or_else(|e| panic!("{e}"));
     let mut outcomes = Vec::new();
-    for Sample { mut head, body } in samples {
+    for Sample { mut head, body, place } in samples {
         let operation_id = head
             .headers
             .get("operationid")
             .and_then(OperationId::from_client)
             .unwrap_or_else(|| OperationId::generated(HeaderValue::from_static("generated")));
-        let mut cx = Context::new(clock, IpAddr::V4(Ipv4Addr::LOCALHOST), operation_id, "openim_api".into());
-        let mut body = FixedBody(body);
+        let mut cx = Context::new(clock, IpAddr::V4(Ipv4Addr::LOCALHOST), operation_id, place.into());
+        let mut body = FixedBody { bytes: body, limit: 64 * 1024 };
         let result = chain.request(&mut Request { head: &mut head, body: &mut body }, &mut cx).await;
-        outcomes.push(Outcome { result, head, cx });
+        outcomes.push(Outcome { result, head, body: body.bytes, cx });
     }
     outcomes
 }
@@ -287,7 +386,7 @@ pub(crate) async fn run_all(yaml: &str, samples: Vec<Sample>) -> Vec<Outcome> {
 #[test]
 fn every_yaml_block_in_the_docs_builds() {
     let deps = block_on(deps());
-    let mut blocks = 0;
+    let mut shown = HashSet::new();
     for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).unwrap() {
         let path = entry.unwrap().path();
         let Ok(text) = std::fs::read_to_string(&path) else { continue };
@@ -297,11 +396,14 @@ fn every_yaml_block_in_the_docs_builds() {
             .map(|l| format!("{}\n", l.strip_prefix(' ').unwrap_or(l)))
             .collect();
         for block in docs.split("```yaml\n").skip(1).filter_map(|rest| rest.split_once("```")) {
-            for filter in parse(block.0) {
-                assert!(filter.build(&deps).is_ok(), "{}: {}", path.display(), filter.name());
-                blocks += 1;
+            for step in parse(block.0) {
+                let built = step.filter.build(&deps);
+                assert!(built.is_ok(), "{}: {}: {:?}", path.display(), step.filter.name(), built.err());
+                shown.insert(step.filter.name().to_owned());
             }
         }
     }
-    assert_eq!(blocks, 7, "each filter shows how it is configured");
+    for name in FilterConfig::NAMES {
+        assert!(shown.contains(*name), "{name} does not show how it is configured");
+    }
 }

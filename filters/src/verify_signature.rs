@@ -26,9 +26,9 @@ use serde::Deserialize;
 
 pub use self::replay::ReplayMemory;
 use self::replay::Seen;
-use crate::context::{Caller, Context, Fact};
+use crate::context::{Caller, Context, Fact, ProvenUser};
 use crate::reject::{Cause, Hint, RETRY_AFTER, Reject};
-use crate::{Authorities, BodyUse, BuildError, Credentials, Deps, Filter, Flow, Request};
+use crate::{Authorities, BodyUse, BuildError, Credentials, Deps, Filter, Flow, Request, Rule};
 
 /// The signature itself. Source: RFC 9421 section 4.2.
 pub const SIGNATURE: HeaderName = HeaderName::from_static("signature");
@@ -135,7 +135,7 @@ pub(crate) struct VerifySignature {
 #[async_trait]
 impl Filter for VerifySignature {
     fn writes(&self) -> &'static [Fact] {
-        &[Fact::Caller]
+        &[Fact::Caller, Fact::User]
     }
 
     fn body(&self) -> BodyUse {
@@ -144,6 +144,10 @@ impl Filter for VerifySignature {
 
     fn credentials(&self) -> Credentials {
         Credentials::Reads
+    }
+
+    fn honours(&self) -> &'static [Rule] {
+        &[Rule::Platforms]
     }
 
     fn summary(&self) -> String {
@@ -156,13 +160,14 @@ impl Filter for VerifySignature {
     }
 
     async fn request(&self, request: &mut Request<'_>, cx: &mut Context) -> Result<Flow, Reject> {
-        cx.caller = Some(self.verify(request, cx).await?);
+        let user = self.verify(request, cx).await?;
+        cx.caller = Some(Caller::User(user));
         Ok(Flow::Continue)
     }
 }
 
 impl VerifySignature {
-    async fn verify(&self, request: &mut Request<'_>, cx: &mut Context) -> Result<Caller, Reject> {
+    async fn verify(&self, request: &mut Request<'_>, cx: &mut Context) -> Result<ProvenUser, Reject> {
         // The three headers are shared, not copied: a `HeaderValue` is reference-counted bytes.
         let headers = Headers::of(request.head)?;
         let signature = headers.parse(request.body.is_announced())?;
@@ -171,7 +176,7 @@ impl VerifySignature {
         let session = self.store.session(&signature.key_id).await?;
         let target = self.target(request.head)?;
         let session = self.check_session(session, &signature, &target, cx)?;
-        let mut caller = self.check_user(session, cx).await?;
+        let mut user = self.check_user(session, cx).await?;
 
         if signature.covers_body() {
             let body = request.body.read().await?;
@@ -185,19 +190,27 @@ impl VerifySignature {
                 cx.now = arrived;
                 self.check_clock(&signature, cx)?;
                 let session = self.store.session(&signature.key_id).await?;
-                caller = self.check_user(check_standing(session, cx)?, cx).await?;
+                user = self.check_user(check_standing(session, cx)?, cx).await?;
             }
         }
         self.claim_nonce(&signature, cx).await?;
-        Ok(caller)
+        Ok(user)
     }
 
-    async fn check_user(&self, session: Arc<Session>, cx: &Context) -> Result<Caller, Reject> {
-        let user = self.store.user(&session.user).await?;
-        if user.ban.as_ref().is_some_and(|ban| ban.holds(cx.now)) {
+    async fn check_user(&self, session: Arc<Session>, cx: &Context) -> Result<ProvenUser, Reject> {
+        let record = self.store.user(&session.user).await?;
+        if record.ban.as_ref().is_some_and(|ban| ban.holds(cx.now)) {
             return Err(Reject::new(Cause::SessionRevoked, "user_banned"));
         }
-        Ok(Caller { session, user })
+        if !cx.place.rules.admit(session.platform) {
+            return Err(Reject::new(Cause::Forbidden, "platform_not_admitted"));
+        }
+        Ok(ProvenUser {
+            id: session.user.clone(),
+            platform: session.platform,
+            session: Some(session),
+            record,
+        })
     }
 
     fn check_clock(&self, signature: &Signature<'_>, cx: &Context) -> Result<(), Reject> {

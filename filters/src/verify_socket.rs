@@ -18,7 +18,7 @@ use serde::Deserialize;
 
 use crate::context::{Context, Fact, OperationId};
 use crate::reject::{Cause, Reject};
-use crate::{Deps, Filter, Flow, Request};
+use crate::{BuildError, Deps, Filter, Flow, Request};
 
 /// The names OpenIM reads in a handshake's query.
 ///
@@ -55,8 +55,8 @@ pub struct Config {
 }
 
 impl Config {
-    pub(crate) fn build(&self, deps: &Deps) -> VerifySocket {
-        VerifySocket { admin_users: Arc::clone(&deps.admin_users) }
+    pub(crate) fn build(&self, deps: &Deps) -> Result<VerifySocket, BuildError> {
+        Ok(VerifySocket { admin_users: Arc::clone(&deps.admin_users) })
     }
 }
 

@@ -55,12 +55,16 @@ impl Explain {
 }
 
 fn describe(route: &Route, path: &str) -> String {
-    let mut lines = vec![format!("  route     {}", route.name)];
+    let mut lines = vec![format!("  route     {}", route.place.route)];
     let chain = route.chain_name.as_deref().unwrap_or("none");
     lines.push(format!("  access    {}", access(route)));
     lines.push(format!("  chain     {chain}"));
     for (i, step) in route.chain.filters().iter().enumerate() {
-        lines.push(format!("    {}. {:<18} {}", i + 1, step.name, step.filter.summary()));
+        let shadow = if step.shadow { "in shadow mode: " } else { "" };
+        lines.push(format!("    {}. {:<18} {shadow}{}", i + 1, step.name, step.filter.summary()));
+    }
+    if route.place.rules.stated().next().is_some() {
+        lines.push(format!("  rules     {}", route.place.rules));
     }
     lines.push(
         "  always    removes hop-by-hop, x-forwarded-*, x-imgate-*, forwarded, x-real-ip, names with _"
@@ -69,7 +73,7 @@ fn describe(route: &Route, path: &str) -> String {
     lines.push("            sets x-forwarded-for, x-real-ip, x-forwarded-proto, x-request-api".to_owned());
     lines.push(format!("  way       {}", way(route)));
     let servers: Vec<String> = route.upstream.load().map(|(address, _)| address.to_string()).collect();
-    let forwarded = path.get(route.strip..).filter(|p| p.starts_with('/')).unwrap_or(path);
+    let forwarded = path.get(route.place.strip..).filter(|p| p.starts_with('/')).unwrap_or(path);
     lines.push(format!("  upstream  {} ({}), as {forwarded}", route.upstream.name, servers.join(", ")));
     lines.push(format!("  timeout   {} ms until the answer begins", route.timeout.as_millis()));
     lines.join("\n")

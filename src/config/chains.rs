@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use imgate_filters::chain::{Chain, ChainError};
 use imgate_filters::context::Fact;
-use imgate_filters::{BodyUse, Deps};
+use imgate_filters::{BodyUse, BuildError, Deps, Registry, Rule};
 
 use super::error::{ConfigError, Fault};
 use super::meaning::{self, Config, Mode, Route};
 use super::problem::Problem;
+use super::suggest::Suggestion;
 
 /// The chains that run, by name.
 pub type Chains = HashMap<Arc<str>, Arc<Chain>>;
@@ -24,23 +25,28 @@ impl Config {
         let mut faults = Vec::new();
         let mut chains = Chains::new();
         for chain in &self.chains {
-            match Chain::build(chain.steps.iter().map(|step| &step.filter), deps) {
+            match Chain::build(chain.steps.iter().map(|step| &step.step), deps) {
                 Ok(built) => {
                     chains.insert(Arc::clone(&chain.name), Arc::new(built));
                 }
-                Err(error) => faults.push(chain_fault(chain, error)),
+                Err(error) => faults.push(chain_fault(chain, error, &deps.custom)),
             }
         }
         self.check_routes(&chains, &mut faults);
         if faults.is_empty() { Ok(chains) } else { Err(ConfigError::new(faults)) }
     }
 
-    /// Checks one route of each entry: the paths of a table have all else in common.
+    /// Checks each route's rules, and the rest for one route of each entry: the paths of a table have
+    /// that in common.
     fn check_routes(&self, chains: &Chains, faults: &mut Vec<Fault>) {
-        let mut seen = HashSet::new();
+        let (mut seen, none) = (HashSet::new(), Arc::default());
         for route in self.routes.routes() {
-            let chain = route.chain.as_ref().and_then(|name| chains.get(name));
-            if let (Some(chain), true) = (chain, seen.insert(&route.place)) {
+            let Some(chain) = route.chain.as_ref().map_or(Some(&none), |name| chains.get(name)) else {
+                continue;
+            };
+            let of_route = |problem| Fault::new(route.mark.clone(), &*route.name, problem);
+            faults.extend(rules(route, chain).map(of_route));
+            if route.chain.is_some() && seen.insert(&route.place) {
                 let problems = [streamed_body(route, chain), unproven(route, chain)];
                 let fault = |problem| Fault::new(route.entry.clone(), &*route.place, problem);
                 faults.extend(problems.into_iter().flatten().map(fault));
@@ -49,16 +55,41 @@ impl Config {
     }
 }
 
-fn chain_fault(chain: &meaning::Chain, error: ChainError) -> Fault {
+fn chain_fault(chain: &meaning::Chain, error: ChainError, registry: &Registry) -> Fault {
     let index = error.index();
     let name = &chain.name;
-    match chain.steps.get(index) {
-        Some(step) => {
-            let place = format!("chains.{name}[{index}] ({})", step.filter.name());
-            Fault::new(step.mark.clone(), place, Problem::Chain(error))
+    let Some(step) = chain.steps.get(index) else {
+        return Fault::new(chain.mark.clone(), format!("chains.{name}"), Problem::Chain(error));
+    };
+    let problem = match error {
+        ChainError::Build { cause: BuildError::Unknown(unknown), .. } => {
+            let near = Suggestion::new(&unknown, registry.names());
+            return Fault::new(
+                step.mark.clone(),
+                format!("chains.{name}[{index}]"),
+                Problem::NoFilter(unknown, near),
+            );
         }
-        None => Fault::new(chain.mark.clone(), format!("chains.{name}"), Problem::Chain(error)),
-    }
+        error => Problem::Chain(error),
+    };
+    Fault::new(step.mark.clone(), format!("chains.{name}[{index}] ({})", step.step.filter.name()), problem)
+}
+
+/// The rules of a route that nobody enforces, and those that it should have stated.
+fn rules(route: &Route, chain: &Chain) -> Option<Problem> {
+    let unheard = route.rules.stated().find(|rule| chain.honours(*rule).is_none());
+    let missing = Rule::ALL.into_iter().find_map(|rule| {
+        let demanding = chain.demands(rule).filter(|_| !route.rules.state(rule))?;
+        Some(Problem::UnstatedRule(rule, demanding.name))
+    });
+    unheard.map(Problem::UnheardRule).or(missing).or_else(|| unbound(route, chain))
+}
+
+/// A user acts with an admin's token, and the body may name anybody.
+fn unbound(route: &Route, chain: &Chain) -> Option<Problem> {
+    let acts_as_admin = chain.writes(Fact::User) && chain.writes(Fact::AdminToken);
+    let bound = route.rules.bind.as_ref().is_some_and(|bind| !bind.is_none());
+    (acts_as_admin && !bound).then_some(Problem::UnboundAdmin)
 }
 
 fn streamed_body(route: &Route, chain: &Chain) -> Option<Problem> {

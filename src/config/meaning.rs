@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use imgate_filters::FilterConfig;
+use imgate_filters::Rules;
 use imgate_filters::reject::Answers;
 use imgate_identity::assertion::AssertionKey;
 use imgate_identity::key::Keys;
@@ -47,6 +48,8 @@ pub struct Config {
     pub answers: Answers,
     /// The routes; each path of a table is one of its own.
     pub routes: Table<Arc<Route>>,
+    /// The folder in which the files that it names are sought.
+    pub base: Arc<Path>,
     /// What is not wrong but doubtful.
     pub warnings: Vec<Fault>,
 }
@@ -119,8 +122,8 @@ pub struct Chain {
 /// One filter of a chain.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// What it is configured by.
-    pub filter: FilterConfig,
+    /// The filter, as it is configured.
+    pub step: imgate_filters::Step,
     /// Where it stands.
     pub mark: Mark,
 }
@@ -142,6 +145,8 @@ pub struct Route {
     pub upstream: Arc<str>,
     /// The name of its chain.
     pub chain: Option<Arc<str>>,
+    /// What it asks of the filters of its chain.
+    pub rules: Rules,
     /// Whether it says that anybody may call it.
     pub public: bool,
     /// How its requests reach the upstream.

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::{fmt, io};
 
+use imgate_filters::Rule;
 use imgate_filters::chain::ChainError;
 use imgate_filters::reject::BadAnswer;
 use imgate_identity::assertion::BadKey;
@@ -200,6 +201,20 @@ pub enum Problem {
     #[error("below 31 s\nhint: OpenIM's clients may be silent for 30 s between two pings")]
     ShortIdle,
 
+    /// A name of no filter.
+    #[error("unknown filter `{0}`{1}")]
+    NoFilter(Box<str>, Suggestion),
+    /// A rule that no filter enforces.
+    #[error("no filter of its chain enforces `{0}`\nhint: {remedy}", remedy = .0.remedy())]
+    UnheardRule(Rule),
+    /// A rule that must be stated.
+    #[error("`{1}` needs to know `{0}` of each route\nhint: {nothing}", nothing = .0.nothing())]
+    UnstatedRule(Rule, &'static str),
+    /// A route on which users have an admin's power over whomever they name.
+    #[error(
+        "lets users act with an OpenIM admin's token and binds no field\nhint: say which field names the caller, as in `bind: sendID`"
+    )]
+    UnboundAdmin,
     /// A chain that does not work.
     #[error(transparent)]
     Chain(ChainError),

@@ -2,12 +2,13 @@
 //!
 //! ```yaml
 //! post:
-//!   - /friend/get_friend_list
+//!   - /friend/get_friend_list: { bind: userID }
 //!   - /third/logs/upload: { max_body: 8MiB }
 //! ```
 
 use std::fmt;
 
+use imgate_filters::rules::{Bind, Platforms, Roles};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde_saphyr::Spanned;
@@ -55,6 +56,9 @@ pub(super) struct Entry {
 pub(super) struct Options {
     pub(super) timeout: Option<Spanned<Timeout>>,
     pub(super) max_body: Option<Spanned<Size>>,
+    pub(super) bind: Option<Bind>,
+    pub(super) roles: Option<Roles>,
+    pub(super) platforms: Option<Platforms>,
 }
 
 impl<'de> Deserialize<'de> for Entry {

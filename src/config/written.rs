@@ -4,7 +4,8 @@
 
 use std::path::PathBuf;
 
-use imgate_filters::{Cause, FilterConfig};
+use imgate_filters::rules::{Bind, Platforms, Roles};
+use imgate_filters::{Cause, Step};
 use imgate_identity::key::KeyConfig;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
@@ -32,7 +33,7 @@ pub(super) struct Config {
     pub(super) identity: Identity,
     pub(super) upstreams: Spanned<Named<String, Upstream>>,
     #[serde(default)]
-    pub(super) chains: Named<String, Vec<Spanned<FilterConfig>>>,
+    pub(super) chains: Named<String, Vec<Spanned<Step>>>,
     #[serde(default)]
     pub(super) errors: Named<Cause, Spanned<Answer>>,
     pub(super) routes: Spanned<Vec<Spanned<Route>>>,
@@ -167,6 +168,9 @@ pub(super) struct Route {
     pub(super) timeout: Option<Spanned<Timeout>>,
     pub(super) idle_timeout: Option<Spanned<Timeout>>,
     pub(super) max_body: Option<Spanned<Size>>,
+    pub(super) bind: Option<Spanned<Bind>>,
+    pub(super) roles: Option<Spanned<Roles>>,
+    pub(super) platforms: Option<Spanned<Platforms>>,
 }
 
 /// A method that a route can take.

@@ -25,7 +25,7 @@ pub(super) struct SessionBody<'a> {
     downstream: &'a mut ServerSession,
     announced: bool,
     length: Option<u64>,
-    limit: usize,
+    limit: u64,
     expects_continue: bool,
     /// True while the client is waited for.
     reading: &'a AtomicBool,
@@ -37,19 +37,16 @@ impl<'a> SessionBody<'a> {
         downstream: &'a mut ServerSession,
         head: &RequestHeader,
         announced: bool,
-        limit: usize,
+        limit: u64,
         expects_continue: bool,
         reading: &'a AtomicBool,
     ) -> Self {
         Self { downstream, announced, length: length(head), limit, expects_continue, reading, read: None }
     }
 
-    /// Refuses a body that is announced as larger than `limit`; one that comes in chunks is counted.
-    pub(super) fn fits(&mut self, limit: Option<u64>) -> Result<(), Reject> {
-        match (self.length, limit) {
-            (Some(length), Some(limit)) if length > limit => Err(self.too_large()),
-            _ => Ok(()),
-        }
+    /// The most bytes that are taken.
+    pub(super) fn bound(&self) -> u64 {
+        self.limit
     }
 
     /// Tells a client that waits for it to send its body.
@@ -64,7 +61,7 @@ impl<'a> SessionBody<'a> {
         if !self.announced {
             return Ok(Bytes::new());
         }
-        if self.length.is_some_and(|length| length > self.limit as u64) {
+        if self.length.is_some_and(|length| length > self.limit) {
             return Err(self.too_large());
         }
         self.invite().await?;
@@ -75,7 +72,7 @@ impl<'a> SessionBody<'a> {
         let mut whole = BytesMut::from(first);
         while let Some(piece) = self.piece().await? {
             whole.extend_from_slice(&piece);
-            if whole.len() > self.limit {
+            if whole.len() as u64 > self.limit {
                 return Err(self.too_large());
             }
         }
@@ -83,7 +80,7 @@ impl<'a> SessionBody<'a> {
     }
 
     fn bounded(&mut self, body: Bytes) -> Result<Bytes, Reject> {
-        if body.len() > self.limit { Err(self.too_large()) } else { Ok(body) }
+        if body.len() as u64 > self.limit { Err(self.too_large()) } else { Ok(body) }
     }
 
     async fn piece(&mut self) -> Result<Option<Bytes>, Reject> {
@@ -127,5 +124,15 @@ impl Body for SessionBody<'_> {
         let body = body?;
         self.read = Some(body.clone());
         Ok(body)
+    }
+
+    fn limit(&mut self, max: u64) -> Result<(), Reject> {
+        self.limit = self.limit.min(max);
+        // A body that comes in chunks is counted as it comes.
+        if self.length.is_some_and(|length| length > self.limit) { Err(self.too_large()) } else { Ok(()) }
+    }
+
+    fn replace(&mut self, body: Bytes) {
+        self.read = Some(body);
     }
 }

@@ -51,11 +51,13 @@ impl Gateway {
         }
         match found {
             Fresh::Away(why) => self.unhealed(Heal::StoreAway, why),
+            // An admin's token is nobody's own: whatever is wrong with it is ours to mend.
+            Fresh::Gone if cx.acting_as.is_some() => self.unhealed(Heal::Gone, "admin_token_gone"),
             Fresh::Gone => {
                 self.metrics.healed(Heal::Gone);
                 Err(Reject::new(Cause::TokenMissing, "token_gone"))
             }
-            Fresh::Same if code == KICKED => {
+            Fresh::Same if code == KICKED && cx.acting_as.is_none() => {
                 self.metrics.healed(Heal::Verdict);
                 let to = snapshot.to(notes.origin.as_ref(), cx.operation_id.value());
                 Ok(Outgoing::Reply(reply::relay_verdict(KICKED, "TokenKickedError", to)))
@@ -82,18 +84,21 @@ impl Gateway {
 
     /// Reads the caller's token from the store, past the cache.
     async fn look_again(&self, cx: &Context, snapshot: &Snapshot) -> Fresh {
-        let (Some(caller), Some(used)) = (&cx.caller, &cx.token) else {
-            return Fresh::Away("caller_unknown");
+        let Some(used) = &cx.token else { return Fresh::Away("token_unresolved") };
+        let found = match (&cx.acting_as, cx.user()) {
+            (Some(admin), _) => snapshot.store.reread_admin_token(admin).await,
+            (None, Some(user)) => {
+                let record = snapshot.store.reread_user(&user.id).await;
+                record.map(|record| record.token(user.platform).cloned())
+            }
+            (None, None) => return Fresh::Away("caller_unknown"),
         };
-        let user = match snapshot.store.reread_user(&caller.session.user).await {
-            Ok(user) => user,
-            Err(why) => return Fresh::Away(why.as_str()),
-        };
-        let Some(token) = user.token(caller.session.platform) else { return Fresh::Gone };
-        if token.expose() == used.expose() {
-            return Fresh::Same;
+        match found {
+            Ok(Some(token)) if token.expose() == used.expose() => Fresh::Same,
+            Ok(Some(token)) => Fresh::Other(token),
+            Ok(None) => Fresh::Gone,
+            Err(why) => Fresh::Away(why.as_str()),
         }
-        Fresh::Other(Arc::clone(token))
     }
 }
 

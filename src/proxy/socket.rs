@@ -11,7 +11,7 @@ use pingora_proxy::Session;
 use tokio::net::TcpStream;
 
 use super::log::SocketLine;
-use super::{Gateway, Notes, Outgoing, stripped};
+use super::{Gateway, Notes, Outgoing};
 use crate::exchange::{self, Upgrade};
 use crate::front::Socket;
 use crate::gateway::Route;
@@ -36,7 +36,7 @@ impl Gateway {
         cx: &Context,
         notes: &mut Notes,
     ) -> Result<Outgoing, Reject> {
-        let target = stripped(head.raw_path(), route.strip);
+        let target = cx.forwarded(head);
         if ask == Some(Ask::Probe) {
             let snapshot = notes.snapshot.clone().ok_or_else(broken)?;
             let mut head = head.clone();

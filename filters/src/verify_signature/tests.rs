@@ -15,10 +15,20 @@ fn refused(status: u16, err_code: u32, reason: &'static str) -> Option<Refused> 
 }
 
 #[tokio::test]
+async fn a_route_may_be_for_some_kinds_of_device_only() {
+    let on_android = || signed_post("/x", "{}");
+    let out = run("- verify_signature: {}", on_android().ruled(None, None, Some("[IOS, Android]"))).await;
+    assert_eq!((out.refused(), out.body.as_deref()), (None, Some(&b"{}"[..])));
+    let out = run("- verify_signature: {}", on_android().ruled(None, None, Some("[Web]"))).await;
+    let reason = "platform_not_admitted";
+    assert_eq!(out.refused(), Some(Refused { status: 403, err_code: 1002, reason }));
+}
+
+#[tokio::test]
 async fn a_signed_request_tells_its_caller() {
     let out = run(CHAIN, signed_post("/friend/get_friend_list", "{}")).await;
     assert_eq!(out.refused(), None);
-    assert_eq!(out.cx.caller.unwrap().session.user.as_str(), "u1");
+    assert_eq!(out.cx.user().unwrap().id.as_str(), "u1");
     let out = run(CHAIN, signed("u1", "u1", "/x?a=%41&b=", None, NOW)).await;
     assert_eq!(out.refused(), None);
 }

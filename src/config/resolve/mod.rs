@@ -95,18 +95,16 @@ pub(super) fn resolve(source: &Arc<Source>, base: &Path) -> Result<Config, Confi
         chains,
         answers,
         routes,
+        base: base.into(),
         warnings: faults.warnings,
     })
 }
 
-fn chains(
-    faults: &mut Faults,
-    written: Named<String, Vec<Spanned<imgate_filters::FilterConfig>>>,
-) -> Vec<Chain> {
+fn chains(faults: &mut Faults, written: Named<String, Vec<Spanned<imgate_filters::Step>>>) -> Vec<Chain> {
     let mut chains = Vec::new();
     for (name, filters) in written.0 {
         check_name(faults, &name, "chains");
-        let step = |filter: Spanned<_>| Step { mark: faults.mark(filter.referenced), filter: filter.value };
+        let step = |step: Spanned<_>| Step { mark: faults.mark(step.referenced), step: step.value };
         let steps = filters.into_iter().map(step).collect();
         chains.push(Chain { mark: faults.mark(name.referenced), name: name.value.into(), steps });
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use imgate_filters::Rules;
 use serde_saphyr::{Location, Spanned};
 
 use super::edge::{MAX_BODY, bounded};
@@ -101,6 +102,11 @@ impl Routes<'_> {
             strip: strip.len(),
             upstream: target.upstream,
             chain,
+            rules: Rules {
+                bind: written.bind.as_ref().map(|bind| bind.value.clone()),
+                roles: written.roles.as_ref().map(|roles| roles.value.clone()),
+                platforms: written.platforms.as_ref().map(|platforms| platforms.value),
+            },
             public: written.public,
             mode,
             timeout: written.timeout.as_ref().map_or(self.limits.request_timeout, |timeout| timeout.value.0),
@@ -277,6 +283,8 @@ fn check_keys(faults: &mut Faults, entry: &Entry<'_>, is_websocket: bool, stream
         ("max_body", at(&written.max_body), is_websocket.then_some(Beside::Websocket)),
         ("methods", at(&written.methods), is_websocket.then_some(Beside::Websocket)),
         ("methods", at(&written.methods), written.table.is_some().then_some(Beside::Table)),
+        ("bind", at(&written.bind), written.table.is_some().then_some(Beside::Table)),
+        ("bind", at(&written.bind), is_websocket.then_some(Beside::Websocket)),
         ("replay_safe", at(&written.replay_safe), is_websocket.then_some(Beside::Websocket)),
         ("replay_safe", at(&written.replay_safe), streams.then_some(Beside::Stream)),
         ("idle_timeout", at(&written.idle_timeout), (!is_websocket).then_some(Beside::Request)),
@@ -295,6 +303,13 @@ fn check_keys(faults: &mut Faults, entry: &Entry<'_>, is_websocket: bool, stream
 fn special(faults: &mut Faults, options: &table::Options, place: &str, route: &mut Route) {
     if let Some(Spanned { value: Timeout(timeout), .. }) = options.timeout {
         route.timeout = timeout;
+    }
+    route.rules.bind.clone_from(&options.bind);
+    if let Some(roles) = &options.roles {
+        route.rules.roles = Some(roles.clone());
+    }
+    if let Some(platforms) = options.platforms {
+        route.rules.platforms = Some(platforms);
     }
     let Some(size) = &options.max_body else { return };
     match &mut route.mode {

@@ -57,5 +57,7 @@ fn deps() -> Deps {
         admin_users: Arc::new(HashSet::new()),
         assertion_key: None,
         replays: Arc::new(ReplayMemory::default()),
+        base: Path::new("").into(),
+        custom: Arc::default(),
     }
 }

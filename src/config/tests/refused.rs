@@ -27,12 +27,6 @@ fn errors_name_the_place_show_the_line_and_help() {
              hint: did you mean `websocket`?",
         ),
         (
-            ("operation_id: {}", "operatoin_id: {}"),
-            "imgate.yaml:7:14: chains.socket[0]: unknown word `operatoin_id`\n  |\n\
-             7 |   socket: [{ operatoin_id: {} }, { verify_socket: {} }]\n  |              ^^^^^^^^^^^^\n\
-             hint: did you mean `operation_id`?",
-        ),
-        (
             ("operation_id: {}", "operation_id: { from: client }"),
             "imgate.yaml:7:30: chains.socket[0].operation_id: unknown key `from`\n  |\n\
              7 |   socket: [{ operation_id: { from: client } }, { verify_socket: {} }]\n  |                              ^^^^\n\

@@ -122,6 +122,20 @@ fn chains_are_checked_against_their_routes() {
         Err(error) => error.to_string().lines().next().unwrap().to_owned(),
     };
     assert_eq!(chains(BASE), "1 chains");
+    let error =
+        parse(&with("operation_id: {}", "operatoin_id: {}")).unwrap().build_chains(&deps()).err().unwrap();
+    assert!(
+        error.to_string().starts_with("imgate.yaml:7:12: chains.socket[0]: unknown filter `operatoin_id`")
+    );
+    assert!(error.to_string().ends_with("hint: did you mean `operation_id`?"));
+    assert_eq!(
+        chains(&with("{ operation_id: {} }", "{ operation_id: {}, shadow: true }")),
+        "imgate.yaml:7:12: chains.socket[0] (operation_id): cannot run in shadow mode"
+    );
+    assert_eq!(
+        chains(&with_route("{ path: /x, upstream: chat, public: true, bind: userID }")),
+        "imgate.yaml:10:13: /x: no filter of its chain enforces `bind`"
+    );
     assert_eq!(
         chains(&with("{ operation_id: {} }", "{ operation_id: {} }, { inject_token: {} }")),
         "imgate.yaml:7:34: chains.socket[1] (inject_token): reads the OpenIM token, but no filter before it writes that"

@@ -1,0 +1,202 @@
+//! One entry of a chain as YAML has it: a filter, and whether it runs in shadow mode.
+//!
+//! A name that is not in [`FilterConfig`] is looked up in the [`Registry`], where an embedder has put
+//! filters of its own; nobody else can reach it.
+//!
+//! ```text
+//! - ip_deny: { addresses: [203.0.113.0/24] }
+//!   shadow: true
+//! ```
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, Visitor};
+
+use crate::{BuildError, Deps, Filter, FilterConfig};
+
+/// One entry of a chain.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The filter.
+    pub filter: Configured,
+    /// Whether it only counts and logs what it would have refused.
+    pub shadow: bool,
+}
+
+/// A filter's name and its configuration.
+#[derive(Clone)]
+pub enum Configured {
+    /// One of ours.
+    Ours(FilterConfig),
+    /// One of the embedder's.
+    Custom {
+        /// Its name.
+        name: Box<str>,
+        /// What stands in the YAML behind the name.
+        config: serde_json::Value,
+    },
+}
+
+impl Configured {
+    /// The filter's name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Ours(config) => config.name(),
+            Self::Custom { name, .. } => name,
+        }
+    }
+
+    /// Makes the filter, and finds its name for logs and metrics.
+    ///
+    /// # Errors
+    /// There is no filter of this name, or its configuration makes no sense.
+    pub fn build(&self, deps: &Deps) -> Result<(&'static str, Box<dyn Filter>), BuildError> {
+        match self {
+            Self::Ours(config) => Ok((config.name(), config.build(deps)?)),
+            Self::Custom { name, config } => deps.custom.build(name, config, deps),
+        }
+    }
+}
+
+/// The name alone where the configuration is the embedder's: there may be a secret in it.
+impl fmt::Debug for Configured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ours(config) => config.fmt(f),
+            Self::Custom { name, .. } => f.write_str(name),
+        }
+    }
+}
+
+type Make = dyn Fn(&serde_json::Value, &Deps) -> Result<Box<dyn Filter>, BuildError> + Send + Sync;
+
+/// An embedder's own filters, by the name they have in YAML.
+#[derive(Clone, Default)]
+pub struct Registry(BTreeMap<&'static str, Arc<Make>>);
+
+/// A name under which no filter can be registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is the name of another filter")]
+pub struct NameTaken(pub &'static str);
+
+impl Registry {
+    /// Adds a filter. `make` gets what stands in the YAML behind the name, as a `C`; give `C`
+    /// `#[serde(deny_unknown_fields)]`, so that a slip of the pen is refused.
+    ///
+    /// # Errors
+    /// The name is one of ours, or was registered before.
+    pub fn insert<C, F, E>(
+        &mut self,
+        name: &'static str,
+        make: impl Fn(C, &Deps) -> Result<F, E> + Send + Sync + 'static,
+    ) -> Result<(), NameTaken>
+    where
+        C: DeserializeOwned,
+        F: Filter + 'static,
+        E: fmt::Display,
+    {
+        if is_ours(name) || self.0.contains_key(name) {
+            return Err(NameTaken(name));
+        }
+        let custom = |why: &dyn fmt::Display| BuildError::Custom(why.to_string().into());
+        let build = move |config: &serde_json::Value, deps: &Deps| -> Result<Box<dyn Filter>, BuildError> {
+            let config = C::deserialize(config).map_err(|error| custom(&error))?;
+            Ok(Box::new(make(config, deps).map_err(|error| custom(&error))?))
+        };
+        self.0.insert(name, Arc::new(build));
+        Ok(())
+    }
+
+    /// The names, ours and the embedder's, in the order of the alphabet.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        let mut names: Vec<&str> =
+            FilterConfig::NAMES.iter().copied().chain(self.0.keys().copied()).collect();
+        names.sort_unstable();
+        names.into_iter()
+    }
+
+    fn build(
+        &self,
+        name: &str,
+        config: &serde_json::Value,
+        deps: &Deps,
+    ) -> Result<(&'static str, Box<dyn Filter>), BuildError> {
+        let (name, make) = self.0.get_key_value(name).ok_or_else(|| BuildError::Unknown(name.into()))?;
+        Ok((name, make(config, deps)?))
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+fn is_ours(name: &str) -> bool {
+    FilterConfig::NAMES.contains(&name)
+}
+
+impl<'de> Deserialize<'de> for Step {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(StepVisitor)
+    }
+}
+
+struct StepVisitor;
+
+impl<'de> Visitor<'de> for StepVisitor {
+    type Value = Step;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a filter, as in `operation_id: {}`")
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<Step, E> {
+        let hint = if is_ours(name) { name } else { "operation_id" };
+        Err(E::custom(format_args!("a filter is a name and its options\nhint: write `{hint}: {{}}`")))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Step, A::Error> {
+        let (mut filter, mut shadow) = (None, None);
+        while let Some(key) = map.next_key::<String>()? {
+            match key.as_str() {
+                "shadow" if shadow.is_none() => shadow = Some(map.next_value::<bool>()?),
+                "shadow" => return Err(de::Error::duplicate_field("shadow")),
+                _ if filter.is_some() => {
+                    return Err(de::Error::custom("more than one filter\nhint: begin each filter with `- `"));
+                }
+                name if is_ours(name) => {
+                    let keyed = Keyed { key: Some(key), map: &mut map };
+                    filter =
+                        Some(Configured::Ours(FilterConfig::deserialize(MapAccessDeserializer::new(keyed))?));
+                }
+                _ => filter = Some(Configured::Custom { config: map.next_value()?, name: key.into() }),
+            }
+        }
+        let filter = filter.ok_or_else(|| de::Error::custom("names no filter"))?;
+        Ok(Step { filter, shadow: shadow.unwrap_or(false) })
+    }
+}
+
+/// One entry of a map whose key was read already.
+struct Keyed<'a, A> {
+    key: Option<String>,
+    map: &'a mut A,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Keyed<'_, A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
+        let Some(key) = self.key.take() else { return Ok(None) };
+        seed.deserialize(de::value::StringDeserializer::new(key)).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+        self.map.next_value_seed(seed)
+    }
+}
