@@ -10,6 +10,7 @@ is_present() {
     case $1 in
         build-essential) command -v cc && command -v make ;;
         cmake | curl | nginx | openssl | redis-server | wrk) command -v "$1" || [[ -x /usr/sbin/$1 ]] ;;
+        golang-go) command -v go ;;
         # Debian splits `ensurepip` off, so `import venv` alone proves nothing.
         python3-venv) python3 -c 'import ensurepip, venv' ;;
         *) [[ $(dpkg-query --show --showformat='${db:Status-Status}' "$1") == installed ]] ;;

@@ -19,6 +19,8 @@ pub mod operation_id;
 
 pub mod verify_signature;
 
+pub mod bind_identity;
+
 pub mod resolve_token;
 
 pub mod strip_credentials;
@@ -303,6 +305,8 @@ catalogue! {
     OperationId(operation_id) = "operation_id",
     /// Proves who calls by the signature over the request.
     VerifySignature(verify_signature) = "verify_signature",
+    /// Lets the body name nobody but the caller.
+    BindIdentity(bind_identity) = "bind_identity",
     /// Finds the OpenIM token to inject.
     ResolveToken(resolve_token) = "resolve_token",
     /// Removes the app's credentials.
