@@ -21,7 +21,7 @@ pub(crate) struct WrongType;
 impl Body {
     /// Reads the first value and leaves the rest alone; the error is the text Go gives.
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, &'static str> {
-        let text = String::from_utf8_lossy(bytes);
+        let text = mend_surrogates(&String::from_utf8_lossy(bytes));
         let mut values = serde_json::Deserializer::from_str(&text).into_iter::<Folded>();
         match values.next() {
             None => Err("EOF"),
@@ -119,6 +119,35 @@ impl ValueScanner {
             _ => {}
         }
     }
+}
+
+/// Replaces escaped halves of surrogate pairs, as Go does: U+FFFD takes their place.
+///
+/// Source: encoding/json `unquote`.
+fn mend_surrogates(text: &str) -> String {
+    let mut mended = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        mended.push_str(before);
+        let (length, is_half) = match (surrogate(escape), escape.get(6..).and_then(surrogate)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => (12, false),
+            (Some(_), _) => (6, true),
+            // Whatever is escaped, a backslash above all, begins no escape of its own.
+            (None, _) => (1 + escape.chars().nth(1).map_or(0, char::len_utf8), false),
+        };
+        mended.push_str(if is_half { "\\ufffd" } else { &escape[..length] });
+        rest = &escape[length..];
+    }
+    mended.push_str(rest);
+    mended
+}
+
+/// Reads the escape of a surrogate at the beginning of a text.
+fn surrogate(text: &str) -> Option<u16> {
+    let digits = text.strip_prefix("\\u")?.get(..4)?;
+    let code = u16::from_str_radix(digits, 16).ok()?;
+    (0xd800..=0xdfff).contains(&code).then_some(code)
 }
 
 /// Folds a key as Go does: ASCII case, and the two letters outside ASCII that fold into it.
@@ -219,6 +248,8 @@ mod tests {
             (r#"{"userID":"a","UserId":"b"}"#, Ok("b")),
             ("{\"u\u{17f}erID\":\"a\"}", Ok("a")),
             (r#"{"userID":"a","userID":null}"#, Ok("a")),
+            (r#"{"userID":"b","u\u0073er\u0049D":"a"}"#, Ok("a")),
+            (r#"{"userID":"a","x\ud800":"\udfff\\"}"#, Ok("a")),
             (r#"{"other":1}"#, Ok("")),
             (r#"{"userID":"a"} {"userID":"b"}"#, Ok("a")),
             (r#"{"userID":"a"}]]"#, Ok("a")),
@@ -235,6 +266,22 @@ mod tests {
         let body = Body::read(br#"{"userInfo":{"userID":"a"},"USERINFO":{"ex":"x"}}"#).unwrap();
         assert_eq!(body.text("userInfo.userID"), Ok("a"));
         assert_eq!(body.text("userInfo.ex"), Ok("x"));
+    }
+
+    #[test]
+    fn halves_of_surrogate_pairs_are_replaced() {
+        let cases = [
+            (r"\ud83d\ude00", "\u{1f600}"),
+            (r"\ud83d", "\u{fffd}"),
+            (r"\ude00\ud83d", "\u{fffd}\u{fffd}"),
+            (r"\ud83d\ud83d\ude00", "\u{fffd}\u{1f600}"),
+            (r"\\ud83d", r"\ud83d"),
+            (r"\u00e9\n", "\u{e9}\n"),
+        ];
+        for (escaped, expected) in cases {
+            let body = Body::read(format!(r#"{{"x":"{escaped}"}}"#).as_bytes()).unwrap();
+            assert_eq!(body.text("x"), Ok(expected), "{escaped}");
+        }
     }
 
     #[test]
