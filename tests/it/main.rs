@@ -13,6 +13,7 @@ mod admin;
 mod cli;
 mod crossed;
 mod heal;
+mod holes;
 mod objects;
 mod redis;
 mod reload;
