@@ -39,18 +39,14 @@ impl Body {
 
     /// Returns the text at a path, empty when it is absent or null.
     pub(crate) fn text(&self, path: &str) -> Result<&str, WrongType> {
-        match self.find(path) {
-            None | Some(Value::Null) => Ok(""),
-            Some(Value::String(text)) => Ok(text),
-            Some(_) => Err(WrongType),
-        }
+        self.find(path).map_or(Ok(""), text)
     }
 
     /// Returns the texts of the list at a path, none when it is absent or null.
     pub(crate) fn texts(&self, path: &str) -> Result<Vec<&str>, WrongType> {
         match self.find(path) {
             None | Some(Value::Null) => Ok(Vec::new()),
-            Some(Value::Array(items)) => items.iter().map(|item| item.as_str().ok_or(WrongType)).collect(),
+            Some(Value::Array(items)) => items.iter().map(text).collect(),
             Some(_) => Err(WrongType),
         }
     }
@@ -75,6 +71,14 @@ impl Body {
     /// Returns the number at a path, with or without a fraction.
     pub(crate) fn fraction(&self, path: &str) -> Option<f64> {
         self.find(path).and_then(Value::as_f64)
+    }
+}
+
+fn text(value: &Value) -> Result<&str, WrongType> {
+    match value {
+        Value::Null => Ok(""),
+        Value::String(text) => Ok(text),
+        _ => Err(WrongType),
     }
 }
 
@@ -165,13 +169,18 @@ fn fold(key: &str) -> String {
 
 /// Stores a value over an earlier one of the same key.
 ///
-/// Null leaves a Go string or number as it was; a second object is decoded into the first.
+/// Null leaves a Go string or number as it was; a second object is decoded into the first, and so is each item of a
+/// second list.
 fn assign(slot: &mut Value, value: Value) {
     match (slot, value) {
         (Value::Object(earlier), Value::Object(later)) => {
             for (key, value) in later {
                 assign(earlier.entry(key).or_insert(Value::Null), value);
             }
+        }
+        (Value::Array(earlier), Value::Array(later)) => {
+            earlier.resize(later.len(), Value::Null);
+            earlier.iter_mut().zip(later).for_each(|(earlier, later)| assign(earlier, later));
         }
         (Value::String(_) | Value::Number(_) | Value::Bool(_), Value::Null) => {}
         (slot, value) => *slot = value,
@@ -266,6 +275,16 @@ mod tests {
         let body = Body::read(br#"{"userInfo":{"userID":"a"},"USERINFO":{"ex":"x"}}"#).unwrap();
         assert_eq!(body.text("userInfo.userID"), Ok("a"));
         assert_eq!(body.text("userInfo.ex"), Ok("x"));
+    }
+
+    #[test]
+    fn a_second_list_is_decoded_into_the_first() {
+        for (text, expected) in [
+            (r#"{"userIDs":["a","b"],"userids":[null]}"#, vec!["a"]),
+            (r#"{"userIDs":["a"],"USERIDS":["b",null]}"#, vec!["b", ""]),
+        ] {
+            assert_eq!(Body::read(text.as_bytes()).unwrap().texts("userIDs"), Ok(expected), "{text}");
+        }
     }
 
     #[test]
