@@ -1,8 +1,8 @@
 //! Holds the body to the caller: where OpenIM would act on whomever the body names, it names the caller.
 //!
-//! Which fields, the route says under `bind`; `none` leaves the body unread. A body that Go could read in another way
-//! than we do is refused, and so is any that is not plainly JSON. A forced field is written by the gateway, whatever
-//! the client wrote. What the path or the query names is not looked at.
+//! Which fields and how, the route says under `bind` (see [`crate::rules::Bind`]); `none` leaves the body unread. A body
+//! that Go could read in another way than we do is refused, and so is any that is not plainly JSON. A forced field is
+//! written by the gateway, whatever the client wrote. What the path or the query names is not looked at.
 //!
 //! ```yaml
 //! - bind_identity: {}
