@@ -186,6 +186,12 @@ impl Bind {
         self.fields().next().is_none()
     }
 
+    /// Whether a body that passes is sure to name the caller in some field. An optional field may be
+    /// empty, and of several fields the one that counts may be another.
+    pub fn names_the_caller(&self) -> bool {
+        [&self.check, &self.each, &self.force].iter().any(|fields| !fields.is_empty())
+    }
+
     /// All fields.
     pub fn fields(&self) -> impl Iterator<Item = &FieldPath> {
         [&self.check, &self.optional, &self.each, &self.any, &self.force].into_iter().flatten()

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use imgate_filters::chain::{Chain, ChainError};
 use imgate_filters::context::Fact;
+use imgate_filters::rules::Bind;
 use imgate_filters::{BodyUse, BuildError, Deps, Registry, Rule};
 
 use super::error::{ConfigError, Fault};
@@ -88,7 +89,7 @@ fn rules(route: &Route, chain: &Chain) -> Option<Problem> {
 /// A user acts with an admin's token, and the body may name anybody.
 fn unbound(route: &Route, chain: &Chain) -> Option<Problem> {
     let acts_as_admin = chain.writes(Fact::User) && chain.writes(Fact::AdminToken);
-    let bound = route.rules.bind.as_ref().is_some_and(|bind| !bind.is_none());
+    let bound = route.rules.bind.as_ref().is_some_and(Bind::names_the_caller);
     (acts_as_admin && !bound).then_some(Problem::UnboundAdmin)
 }
 

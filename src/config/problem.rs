@@ -212,7 +212,7 @@ pub enum Problem {
     UnstatedRule(Rule, &'static str),
     /// A route on which users have an admin's power over whomever they name.
     #[error(
-        "lets users act with an OpenIM admin's token and binds no field\nhint: say which field names the caller, as in `bind: sendID`"
+        "lets users act with an OpenIM admin's token and is not sure to name the caller\nhint: say which field must be the caller, as in `bind: sendID`"
     )]
     UnboundAdmin,
     /// A chain that does not work.

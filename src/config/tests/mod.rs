@@ -13,6 +13,7 @@ use std::sync::Arc;
 use imgate_filters::{Authorities, Deps, ReplayMemory};
 use imgate_identity::key::Keys;
 use imgate_identity::store::{CacheConfig, Memory, Store};
+use imgate_identity::user::UserId;
 
 use super::{Config, ConfigError};
 
@@ -54,7 +55,7 @@ fn deps() -> Deps {
     Deps {
         store: Store::memory(Arc::new(Memory::new()), Keys::default(), CacheConfig::default()),
         authorities: Arc::new(Authorities::new(["im.example.com"], "https")),
-        admin_users: Arc::new(HashSet::new()),
+        admin_users: Arc::new(HashSet::from([UserId::parse("imAdmin").unwrap()])),
         assertion_key: None,
         replays: Arc::new(ReplayMemory::default()),
         base: Path::new("").into(),

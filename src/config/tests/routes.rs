@@ -159,3 +159,20 @@ fn chains_are_checked_against_their_routes() {
         "imgate.yaml:9:5: routes[0]: `verify_signature` reads the body, so this route cannot stream"
     );
 }
+
+#[test]
+fn a_user_acts_as_an_admin_only_where_the_body_names_the_caller() {
+    let chain = "socket: [{ verify_socket: {} }]\n  send: [{ verify_signature: {} }, { bind_identity: {} }, { inject_token: { as: imAdmin } }]";
+    let base = with("socket: [{ operation_id: {} }, { verify_socket: {} }]", chain);
+    let built = |rules: &str| {
+        let text = format!("{base}  - {{ path: /send, upstream: chat, chain: send{rules} }}\n");
+        parse(&text).unwrap().build_chains(&deps()).err().map(|error| error.to_string())
+    };
+    assert_eq!(built(", bind: sendID"), None);
+    let unstated = built("").unwrap();
+    assert!(unstated.contains("/send: `bind_identity` needs to know `bind` of each route"), "{unstated}");
+    for weak in ["none", "{ optional: [sendID] }", "{ any: [sendID, recvID] }"] {
+        let refused = built(&format!(", bind: {weak}")).expect(weak);
+        assert!(refused.contains("is not sure to name the caller"), "{weak}: {refused}");
+    }
+}
