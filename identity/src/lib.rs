@@ -1,8 +1,8 @@
 //! Who a caller is, spelled once: the truth that the gateway and the sidecar backend share.
 //!
 //! Read in this order: [`session`] is the record behind a signed request, [`key`] every Redis key,
-//! [`sign`] the signature, [`token`] what is read in an OpenIM token, [`assertion`] how the gateway
-//! tells a sidecar who is calling, [`store`] where records come from and how they are cached.
+//! [`sign`] the signature, [`token`] what is read in an OpenIM token, [`jwt`] who an admin is,
+//! [`assertion`] how the gateway tells a sidecar who is calling, [`store`] where records come from and how they are cached.
 //!
 //! No HTTP server and no proxy: this crate knows bytes, keys and Redis.
 
@@ -18,6 +18,8 @@ pub mod key;
 pub mod sign;
 
 pub mod token;
+
+pub mod jwt;
 
 pub mod assertion;
 
