@@ -16,7 +16,7 @@ export PATH := $(PATH):$(TOOLS)/bin
 
 # What a build needs, and what the tests run beside the gateway.
 BUILD_PACKAGES := build-essential cmake
-TEST_PACKAGES := redis-server python3-venv curl openssl golang-go
+TEST_PACKAGES := redis-server python3-venv nodejs npm curl openssl golang-go
 COMPARE_PACKAGES := redis-server nginx libnginx-mod-http-lua lua-resty-core lua-resty-lrucache lua-nginx-redis wrk
 # Where `make compare` leaves its tables, and how long it measures.
 COMPARE_OUT ?= $(TARGET_DIR)/compare
