@@ -86,6 +86,7 @@ impl Admin {
         let snapshot = self.gateway.snapshot.load();
         let metrics = &self.gateway.metrics;
         metrics.observe(&snapshot.store, self.gateway.log.dropped());
+        metrics.observe_jwks(&snapshot.jwks.report());
         metrics.forget_upstream_load();
         for upstream in &snapshot.upstreams {
             for (server, in_flight) in upstream.load() {

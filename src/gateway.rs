@@ -17,6 +17,7 @@ use crate::config::{self, Config, ConfigError, StoreSource};
 use crate::cors;
 use crate::exchange::Repeat;
 use crate::forward::Ours;
+use crate::jwks;
 use crate::metrics::{Metrics, RouteMetrics, UpstreamMetrics};
 use crate::reply::To;
 use crate::route::Table;
@@ -74,6 +75,8 @@ pub struct Snapshot {
     pub upstreams: Vec<Arc<Upstream>>,
     /// Where records come from.
     pub store: Arc<Store>,
+    /// Where the keys of admins' issuers come from.
+    pub jwks: Arc<jwks::Feeds>,
     /// What refusals look like.
     pub answers: Answers,
     /// The cross-origin policy.
@@ -102,6 +105,8 @@ pub struct Shared {
     pub replays: Arc<ReplayMemory>,
     /// The records of `store: { memory: {} }`.
     pub memory: Arc<Memory>,
+    /// The keys of admins' issuers.
+    pub jwks: Arc<jwks::Feeds>,
     /// Filters of the embedder's own.
     pub custom: Arc<Registry>,
 }
@@ -165,6 +170,7 @@ impl Snapshot {
             table,
             upstreams: upstreams.into_values().map(|(upstream, _)| upstream).collect(),
             store,
+            jwks: Arc::clone(&shared.jwks),
             answers: config.answers.clone(),
             cors: config.cors.clone(),
             ours: Ours::new(config.public_url.header().clone(), config.public_url.scheme()),
@@ -207,6 +213,7 @@ fn deps(config: &Config, shared: &Shared, store: &Arc<Store>) -> Deps {
         admin_users: Arc::new(config.identity.admin_users.clone()),
         assertion_key: config.identity.assertion_key.clone(),
         replays: Arc::clone(&shared.replays),
+        jwks: Arc::clone(&shared.jwks) as _,
         base: Arc::clone(&config.base),
         custom: Arc::clone(&shared.custom),
     }

@@ -36,6 +36,8 @@ pub mod cors;
 
 pub mod access_log;
 
+pub mod jwks;
+
 pub mod metrics;
 
 pub mod admin;

@@ -12,10 +12,11 @@ use imgate_filters::context::Shadowed;
 use imgate_identity::store::{Health, Store};
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::jwks;
 use crate::tunnel::Ended;
 
 /// Upper bounds of the duration histograms, in seconds.
@@ -55,6 +56,7 @@ pub struct Metrics {
     upstream_in_flight: IntGaugeVec,
     log_lines_dropped: IntGauge,
     store: StoreMetrics,
+    jwks: JwksMetrics,
 }
 
 /// What came of a token that OpenIM refused.
@@ -175,6 +177,12 @@ struct StoreMetrics {
     failures: IntCounterVec,
 }
 
+struct JwksMetrics {
+    age: GaugeVec,
+    keys: IntGaugeVec,
+    fetches: IntCounterVec,
+}
+
 /// Brings a counter up to a total that somebody else keeps. After a reload that made a new store, it
 /// stands still until the new total has caught up.
 fn catch_up(counter: &IntCounter, total: u64) {
@@ -261,6 +269,18 @@ impl Metrics {
                     &["cause"],
                 )?,
             },
+            jwks: JwksMetrics {
+                age: make.register(GaugeVec::new(
+                    Opts::new("imgate_jwks_age_seconds", "How old the keys of an issuer of admins are"),
+                    &["url"],
+                )?)?,
+                keys: make.gauges("imgate_jwks_keys", "Keys in use; none means 503 for admins", &["url"])?,
+                fetches: make.counters(
+                    "imgate_jwks_fetches_total",
+                    "Attempts to fetch keys, by whether a good set came of it",
+                    &["url", "result"],
+                )?,
+            },
             registry: registry.clone(),
         };
         #[cfg(target_os = "linux")]
@@ -345,6 +365,24 @@ impl Metrics {
         }
         self.store.entries.set(i64::try_from(stats.entries).unwrap_or(i64::MAX));
         self.log_lines_dropped.set(i64::try_from(log_lines_dropped).unwrap_or(i64::MAX));
+    }
+
+    /// Takes over what is known of the keys that are fetched. Sets that are not in use any more are
+    /// forgotten.
+    pub fn observe_jwks(&self, reports: &[jwks::Report]) {
+        self.jwks.age.reset();
+        self.jwks.keys.reset();
+        for report in reports {
+            let url = report.url.to_string();
+            if let Some(age) = report.age {
+                self.jwks.age.with_label_values(&[&*url]).set(age.as_secs_f64());
+            }
+            let keys = i64::try_from(report.keys).unwrap_or(i64::MAX);
+            self.jwks.keys.with_label_values(&[&*url]).set(keys);
+            for (result, total) in [("ok", report.ok), ("failed", report.failed)] {
+                catch_up(&self.jwks.fetches.with_label_values(&[&*url, result]), total);
+            }
+        }
     }
 
     /// Writes everything in Prometheus' text format.

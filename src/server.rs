@@ -150,6 +150,7 @@ impl Server {
     fn keep_house(&self) {
         let (gateway, readiness) = (self.gateway.clone(), Arc::clone(&self.readiness));
         let quit = self.quit.clone();
+        self.housekeeping.spawn(Arc::clone(&self.shared.jwks).run(quit.clone()));
         self.housekeeping.spawn(async move {
             let mut sweep = tokio::time::interval(SWEEP);
             let mut watch_store = tokio::time::interval(TRY_STORE);

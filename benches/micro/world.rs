@@ -75,6 +75,7 @@ fn deps(store: Arc<Store>) -> Deps {
         admin_users: Arc::new(HashSet::from([UserId::parse("imAdmin").unwrap()])),
         assertion_key: Some(Arc::new(assertion_key())),
         replays: Arc::new(ReplayMemory::default()),
+        jwks: Arc::<imgate::jwks::Feeds>::default(),
         base: std::path::Path::new("").into(),
         custom: Arc::default(),
     }

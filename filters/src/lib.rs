@@ -3,7 +3,8 @@
 //! Machinery first: [`reject`] is the closed list of refusals, [`context`] the facts that travel with
 //! a request, [`chain`] runs filters in the order the YAML gives. Then the catalogue, one file per
 //! filter; [`FilterConfig`] below is the only list of them. A filter sees headers, facts and, if it
-//! asks, the body. It has no socket, no clock, no global and no thread of its own.
+//! asks, the body. It has no socket, no clock, no global and no thread of its own; files that its YAML
+//! names ([`secret`], keys) are read when it is built.
 
 pub mod reject;
 
@@ -19,6 +20,8 @@ pub mod operation_id;
 
 pub mod verify_signature;
 
+pub mod verify_jwt;
+
 pub mod bind_identity;
 
 pub mod resolve_token;
@@ -30,6 +33,8 @@ pub mod inject_token;
 pub mod assert_identity;
 
 pub mod verify_socket;
+
+pub mod secret;
 
 mod duration;
 
@@ -54,6 +59,7 @@ pub use crate::context::{Context, Fact};
 pub use crate::reject::{Cause, Reject};
 pub use crate::rules::{Rule, Rules};
 pub use crate::step::{Registry, Step};
+pub use crate::verify_jwt::Jwks;
 pub use crate::verify_signature::ReplayMemory;
 
 /// What a filter decided about a request it did not refuse.
@@ -206,6 +212,8 @@ pub struct Deps {
     pub assertion_key: Option<Arc<AssertionKey>>,
     /// The nonces this process has seen; kept across reloads.
     pub replays: Arc<ReplayMemory>,
+    /// Who fetches the keys of admins' issuers.
+    pub jwks: Arc<dyn Jwks>,
     /// The folder in which the files that a filter names are sought.
     pub base: Arc<Path>,
     /// Filters that are not in [`FilterConfig`], by name.
@@ -262,6 +270,9 @@ pub enum BuildError {
     /// A replay memory that could hold nothing.
     #[error("max_nonces is 0\nhint: say `replay: off` if replays need no check")]
     NoNonces,
+    /// `verify_jwt` as it cannot be.
+    #[error(transparent)]
+    Jwt(#[from] verify_jwt::BadJwt),
     /// A header in `also` that is not a header name, or that the gateway itself must set.
     #[error("`also` holds something that is no header name, or one the upstream cannot do without")]
     BadHeader,
@@ -305,6 +316,8 @@ catalogue! {
     OperationId(operation_id) = "operation_id",
     /// Proves who calls by the signature over the request.
     VerifySignature(verify_signature) = "verify_signature",
+    /// Proves which admin calls by a JWT.
+    VerifyJwt(verify_jwt) = "verify_jwt",
     /// Lets the body name nobody but the caller.
     BindIdentity(bind_identity) = "bind_identity",
     /// Finds the OpenIM token to inject.

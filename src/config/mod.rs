@@ -14,7 +14,6 @@ mod place;
 mod problem;
 mod public_url;
 mod resolve;
-mod secret;
 mod size;
 mod source;
 mod suggest;
@@ -24,12 +23,13 @@ mod yaml;
 
 use std::path::Path;
 
+pub use imgate_filters::secret::{SecretError, SecretSource};
+
 pub use self::chains::Chains;
 pub use self::error::{ConfigError, Fault};
 pub use self::meaning::{Chain, Config, Identity, Limits, Mode, Route, Step, StoreSource, Upstream};
 pub use self::problem::{Beside, Found, HostForm, Kind, Problem};
 pub use self::public_url::{BadUrl, PublicUrl};
-pub use self::secret::{SecretError, SecretSource};
 pub use self::source::Mark;
 use self::source::Source;
 pub use self::suggest::Suggestion;

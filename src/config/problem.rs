@@ -14,8 +14,8 @@ use imgate_identity::assertion::BadKey;
 use imgate_identity::key::BadTemplate;
 use imgate_identity::user::BadUserId;
 
+use super::SecretError;
 use super::public_url::BadUrl;
-use super::secret::SecretError;
 use super::suggest::Suggestion;
 use crate::route::{Methods, PathFault, Pattern};
 

@@ -10,9 +10,9 @@ use imgate_identity::key::KeyConfig;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
+use super::SecretSource;
 use super::named::Named;
 use super::period::{Period, Timeout};
-use super::secret::SecretSource;
 use super::size::Size;
 use crate::route::Methods;
 

@@ -12,10 +12,10 @@ use imgate_identity::user::UserId;
 use serde_saphyr::Spanned;
 
 use super::Faults;
+use crate::config::SecretSource;
 use crate::config::meaning::{Identity, StoreSource};
 use crate::config::problem::Problem;
 use crate::config::public_url::parse_authority;
-use crate::config::secret::SecretSource;
 use crate::config::written;
 
 /// OpenIM's administrator, if nobody else is named. Source: OpenIM's `config/share.yml`.

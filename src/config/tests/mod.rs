@@ -58,6 +58,7 @@ fn deps() -> Deps {
         admin_users: Arc::new(HashSet::from([UserId::parse("imAdmin").unwrap()])),
         assertion_key: None,
         replays: Arc::new(ReplayMemory::default()),
+        jwks: Arc::<crate::jwks::Feeds>::default(),
         base: Path::new("").into(),
         custom: Arc::default(),
     }

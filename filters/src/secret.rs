@@ -15,8 +15,6 @@ use imgate_identity::secret::Secret;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
-use super::suggest::Suggestion;
-
 /// The longest secret that is read, in bytes.
 const MAX_LEN: usize = 64 * 1024;
 
@@ -171,9 +169,10 @@ impl<'de> Visitor<'de> for SourceVisitor {
 }
 
 fn unknown_kind<E: de::Error>(kind: &str) -> E {
-    // The key might be the secret itself, so it is named only if it is a slip of the pen.
-    match Suggestion::new(kind, KINDS) {
-        near @ Suggestion::Near(_) => E::custom(format!("unknown source of a secret{near}")),
-        Suggestion::Known(_) => inline(),
+    // The key might be the secret itself, so it is answered only if it is a slip of the pen.
+    let distance = |known: &str| strsim::damerau_levenshtein(&kind.to_ascii_lowercase(), known);
+    match KINDS.into_iter().find(|known| distance(known) <= (kind.chars().count() / 3).max(1)) {
+        Some(near) => E::custom(format!("unknown source of a secret\nhint: did you mean `{near}`?")),
+        None => inline(),
     }
 }
