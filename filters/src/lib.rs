@@ -283,6 +283,7 @@ macro_rules! catalogue {
     ($( $(#[$doc:meta])* $variant:ident($module:ident) = $name:literal, )*) => {
         /// All filters, each as it is configured.
         #[derive(Clone, Debug, Deserialize)]
+        #[allow(clippy::large_enum_variant, reason = "a process holds a handful of them")]
         pub enum FilterConfig {
             $( $(#[$doc])* #[serde(rename = $name)] $variant($module::Config), )*
         }

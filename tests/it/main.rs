@@ -10,6 +10,7 @@
 mod support;
 
 mod admin;
+mod admin_rest;
 mod cli;
 mod crossed;
 mod heal;

@@ -55,7 +55,7 @@ fn claims() -> Value {
     json!({ "iss": "ops", "aud": "imgate", "sub": "alice", "roles": ["im-admin"], "iat": NOW.0, "exp": NOW.0 + 600 })
 }
 
-fn token_of(kid: &str, changes: Value) -> String {
+fn token_of(kid: &str, changes: &Value) -> String {
     let mut claims = claims();
     for (name, value) in changes.as_object().unwrap() {
         claims[name] = value.clone();
@@ -65,7 +65,7 @@ fn token_of(kid: &str, changes: Value) -> String {
     encode(&header, &claims, &KEY).unwrap()
 }
 
-fn token(changes: Value) -> String {
+fn token(changes: &Value) -> String {
     token_of("ops-1", changes)
 }
 
@@ -87,7 +87,7 @@ fn bad(more: &str) -> BadJwt {
 
 #[tokio::test]
 async fn a_good_token_proves_an_admin() {
-    let out = run(&yaml(""), bearing(&token(json!({})))).await;
+    let out = run(&yaml(""), bearing(&token(&json!({})))).await;
     assert_eq!(out.refused(), None);
     let admin = out.cx.admin().expect("the caller is an admin");
     assert_eq!((&*admin.subject, &*admin.roles), ("alice", &["im-admin".into()][..]));
@@ -103,7 +103,7 @@ fn an_admin_is_a_caller_and_no_user() {
 #[tokio::test]
 async fn the_scheme_may_be_in_any_case() {
     for scheme in ["Bearer", "bearer", "BEARER"] {
-        let sample = get("/x").header("authorization", &format!("{scheme} {}", token(json!({}))));
+        let sample = get("/x").header("authorization", &format!("{scheme} {}", token(&json!({}))));
         let sample = sample.ruled(None, Some("any"), None);
         assert_eq!(run(&yaml(""), sample).await.refused(), None, "{scheme}");
     }
@@ -111,7 +111,7 @@ async fn the_scheme_may_be_in_any_case() {
 
 #[tokio::test]
 async fn a_token_stands_in_one_place() {
-    let good = token(json!({}));
+    let good = token(&json!({}));
     let with = |value: &str| get("/x").header("authorization", value);
     let bearer = format!("Bearer {good}");
     let missing = (401, 20101, "bearer_missing");
@@ -162,20 +162,20 @@ async fn what_a_token_says_is_held_to() {
         (json!({ "iat": NOW.0 + 11 }), (401, 20103, "jwt_not_yet_issued")),
     ];
     for (changes, verdict) in cases {
-        assert_eq!(refused(&yaml(""), bearing(&token(changes.clone()))).await, verdict, "{changes}");
+        assert_eq!(refused(&yaml(""), bearing(&token(&changes))).await, verdict, "{changes}");
     }
-    let mut cut = token(json!({}));
+    let mut cut = token(&json!({}));
     cut.truncate(cut.len() - 2);
     assert_eq!(refused(&yaml(""), bearing(&cut)).await.1, 20104);
-    let at_jwt = refused(&yaml("type: at+jwt"), bearing(&token(json!({})))).await;
+    let at_jwt = refused(&yaml("type: at+jwt"), bearing(&token(&json!({})))).await;
     assert_eq!(at_jwt, (401, 20104, "jwt_type"));
 }
 
 #[tokio::test]
 async fn no_refusal_logs_anybody_out_and_only_early_tokens_learn_our_time() {
-    let early = run(&yaml(""), bearing(&token(json!({ "nbf": NOW.0 + 11 })))).await;
+    let early = run(&yaml(""), bearing(&token(&json!({ "nbf": NOW.0 + 11 })))).await;
     assert_eq!(early.result.unwrap_err().hint, Hint::ServerTime(NOW));
-    let late = run(&yaml(""), bearing(&token(json!({ "exp": NOW.0 - 10 })))).await;
+    let late = run(&yaml(""), bearing(&token(&json!({ "exp": NOW.0 - 10 })))).await;
     assert_eq!(late.result.unwrap_err().hint, Hint::None);
 }
 
@@ -188,7 +188,7 @@ async fn an_openim_token_is_no_admins() {
 }
 
 async fn with_roles(filter: &str, route: Option<&str>, held: &[&str]) -> Outcome {
-    let token = token(json!({ "roles": held }));
+    let token = token(&json!({ "roles": held }));
     run(&yaml(filter), bearing(&token).ruled(None, route, None)).await
 }
 
@@ -230,7 +230,7 @@ fn fetched(host: &str) -> String {
 
 #[tokio::test]
 async fn keys_that_were_not_fetched_yet_are_our_fault() {
-    let good = bearing(&token(json!({})));
+    let good = bearing(&token(&json!({})));
     assert_eq!(run(&fetched("id.example.com"), good.clone()).await.refused(), None);
     let out = run(&fetched("away.example.com"), good).await;
     assert_eq!(out.refused(), Some(Refused { status: 503, err_code: 20401, reason: "jwks_not_fetched" }));
@@ -241,9 +241,9 @@ async fn keys_that_were_not_fetched_yet_are_our_fault() {
 #[tokio::test]
 async fn only_an_unknown_key_asks_for_a_fetch() {
     let samples = [
-        bearing(&token_of("ops-2", json!({}))),
-        bearing(&token(json!({ "exp": 1 }))),
-        bearing(&token(json!({}))),
+        bearing(&token_of("ops-2", &json!({}))),
+        bearing(&token(&json!({ "exp": 1 }))),
+        bearing(&token(&json!({}))),
         bearing("x"),
     ];
     let outcomes = run_all(&fetched("counted.example.com"), samples.into()).await;

@@ -1,5 +1,7 @@
 //! Admins' tokens: the vectors, hostile bytes, and agreement with other implementations.
 
+#![allow(clippy::unwrap_used, reason = "the lint sees only `#[test]` functions as tests, not their helpers")]
+
 mod interop;
 mod properties;
 mod vectors;
