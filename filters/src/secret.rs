@@ -1,6 +1,6 @@
 //! Where a secret is: in a file, in the environment or with systemd, never in the YAML itself.
 //!
-//! ```yaml
+//! ```text
 //! password: { file: /etc/imgate/redis.password }
 //! password: { env: REDIS_PASSWORD }
 //! password: { credential: redis }      # $CREDENTIALS_DIRECTORY/redis

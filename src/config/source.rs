@@ -98,7 +98,8 @@ impl Mark {
     /// could be on the line.
     pub(super) fn snippet(&self, place: &str) -> Option<String> {
         let line = self.source.text.lines().nth(self.line.checked_sub(1)?)?;
-        let secret = may_hold_secret(line) || place.starts_with("identity") || self.section() == "identity";
+        let by_place = place.starts_with("identity") || place.contains(".verify_jwt");
+        let secret = by_place || may_hold_secret(line) || self.section() == "identity";
         if line.trim().is_empty() || secret {
             return None;
         }
@@ -116,7 +117,9 @@ impl Mark {
 /// Secrets are never written inline, but somebody might have tried.
 fn may_hold_secret(line: &str) -> bool {
     let line = line.to_ascii_lowercase();
-    ["identity", "password", "secret", "assertion_key", "@"].iter().any(|word| line.contains(word))
+    ["identity", "password", "secret", "assertion_key", "verify_jwt", "@"]
+        .iter()
+        .any(|word| line.contains(word))
 }
 
 /// A terminal is not to be steered by what stands in a file.

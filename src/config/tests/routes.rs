@@ -176,3 +176,27 @@ fn a_user_acts_as_an_admin_only_where_the_body_names_the_caller() {
         assert!(refused.contains("is not sure to name the caller"), "{weak}: {refused}");
     }
 }
+
+#[test]
+fn a_route_for_admins_says_which_roles_unless_its_chain_does() {
+    let url = "jwks_url: 'https://id.example.com/jwks', issuer: id, audience: imgate";
+    let built = |filter: &str, route: &str| {
+        let chain =
+            format!("socket: [{{ verify_socket: {{}} }}]\n  admin: [{{ verify_jwt: {{ {url}{filter} }} }}]");
+        let base = with("socket: [{ operation_id: {} }, { verify_socket: {} }]", &chain);
+        let text = format!("{base}  - {{ path: /x, upstream: chat, chain: admin{route} }}\n");
+        parse(&text).unwrap().build_chains(&deps()).err().map(|error| error.to_string())
+    };
+    for (filter, route) in [
+        ("", ", roles: im-admin"),
+        ("", ", roles: any"),
+        (", roles: any", ""),
+        (", roles: [a]", ", roles: [b]"),
+    ] {
+        assert_eq!(built(filter, route), None, "{filter} {route}");
+    }
+    let unstated = built("", "").unwrap();
+    assert!(unstated.contains("/x: `verify_jwt` needs to know `roles` of each route"), "{unstated}");
+    let short = built(", cooldown: 1s", ", roles: any").unwrap();
+    assert!(short.contains("chains.admin[0] (verify_jwt): cooldown is below 10 s"), "{short}");
+}

@@ -75,3 +75,18 @@ fn a_secret_is_not_shown_by_debug() {
     let config = Config::parse(&with("memory: {}", redis), "imgate.yaml", folder.path()).unwrap();
     assert!(!format!("{config:?}").contains("hunter2"));
 }
+
+#[test]
+fn a_secret_in_a_filter_is_refused_and_not_repeated() {
+    for secret in
+        ["secret: hunter2", "secret: { hunter2: }", "secret: { file: a, hunter2: b }", "sekret: hunter2"]
+    {
+        for inside in
+            [format!("{{ issuer: i, {secret} }}"), format!("\n      issuer: i\n      {secret}\n    ")]
+        {
+            let chain = format!("socket:\n  - verify_jwt: {inside}\n  other: [{{ operation_id: {{}} }}]");
+            let error = refused("socket: [{ operation_id: {} }, { verify_socket: {} }]", &chain);
+            assert!(error.contains("verify_jwt") && !error.contains("hunter2"), "{error}");
+        }
+    }
+}
