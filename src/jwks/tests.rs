@@ -1,3 +1,5 @@
+//! An issuer on the loopback that is well, ill, slow to change or not to be trusted.
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

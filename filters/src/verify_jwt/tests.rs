@@ -1,3 +1,5 @@
+//! An admin's token as the filter meets it, from the header to the caller.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 
