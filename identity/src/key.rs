@@ -150,6 +150,11 @@ impl Keys {
         self.session.with(id)
     }
 
+    /// What the key of every session begins with.
+    pub(crate) fn session_prefix(&self) -> &str {
+        self.session.prefix()
+    }
+
     /// Where a user's ban is.
     pub fn ban(&self, user: &UserId) -> String {
         self.ban.with(user)

@@ -1,8 +1,9 @@
 //! Who a caller is, spelled once: the truth that the gateway and the sidecar backend share.
 //!
-//! Read in this order: [`session`] is the record behind a signed request, [`key`] every Redis key,
-//! [`sign`] the signature, [`token`] what is read in an OpenIM token, [`jwt`] who an admin is,
-//! [`assertion`] how the gateway tells a sidecar who is calling, [`store`] where records come from and how they are cached.
+//! Read in this order: [`session`] is the record behind a signed request, [`seal`] how its secrets
+//! are kept, [`key`] every Redis key, [`sign`] the signature, [`token`] what is read in an OpenIM token,
+//! [`jwt`] who an admin is, [`assertion`] how the gateway tells a sidecar who is calling, [`store`] where
+//! records come from and how they are cached.
 //!
 //! No HTTP server and no proxy: this crate knows bytes, keys and Redis.
 
@@ -12,6 +13,8 @@ pub mod time;
 pub mod user;
 
 pub mod session;
+
+pub mod seal;
 
 pub mod key;
 

@@ -34,7 +34,7 @@ impl SessionId {
     pub const LEN: usize = 22;
 
     /// Names the session of these 128 bits.
-    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
@@ -238,11 +238,18 @@ impl Ban {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seal::Seals;
 
     const JSON: &str = r#"{"v":1,"user_id":"u1","secret":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=","device_id":"d1","platform_id":2,"issued_at":5,"expires_at":100,"revoked_at":null}"#;
 
+    const ID: SessionId = SessionId::from_bytes([7; 16]);
+
+    fn record(json: &str) -> Record {
+        Record::read(&ID, json.as_bytes(), &Seals::Off).unwrap()
+    }
+
     fn session(json: &str) -> Session {
-        Session::new(SessionId::from_bytes([7; 16]), &Record::parse(json.as_bytes()).unwrap())
+        Session::new(ID, &record(json))
     }
 
     #[test]
@@ -282,7 +289,7 @@ mod tests {
 
     #[test]
     fn debug_shows_no_secret() {
-        let record = Record::parse(JSON.as_bytes()).unwrap();
+        let record = record(JSON);
         assert!(!format!("{record:?}").contains("AAEC"));
         assert!(!format!("{:?}", session(JSON)).contains("[0, 1, 2"));
     }

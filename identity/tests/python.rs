@@ -1,9 +1,12 @@
-//! Agreement with the Python package `http-message-signatures`, both ways.
+//! Agreement with the Python packages `http-message-signatures` and `cryptography`, both ways.
 //!
 //! Needs `python3` with `venv` and `pip`, and once a package index; without them the tests fail, because
 //! an agreement nobody checked is none.
 
 #![allow(clippy::unwrap_used, reason = "the lint sees only `#[test]` functions as tests, not their helpers")]
+
+#[path = "python/sealed.rs"]
+mod sealed;
 
 use std::fs;
 use std::io::Write as _;
@@ -146,19 +149,26 @@ fn our_signatures_of_other_requests_are_refused_there() {
 
 /// Runs `agree.py` over `requests` and gives back what it made of each.
 fn run(direction: &str, requests: &Vec<Value>) -> Vec<Value> {
+    let output = python(&format!("{FOLDER}/agree.py"), &[direction], &serde_json::to_vec(requests).unwrap());
+    let answers: Vec<Value> = serde_json::from_slice(&output).unwrap();
+    assert_eq!(answers.len(), requests.len());
+    answers
+}
+
+/// Runs a script on some input and gives back what it printed.
+fn python(script: &str, arguments: &[&str], input: &[u8]) -> Vec<u8> {
     let python = PYTHON.as_ref().unwrap_or_else(|needs| panic!("{needs}"));
     let mut child = Command::new(python)
-        .args(["-B", &format!("{FOLDER}/agree.py"), direction])
+        .args(["-B", script])
+        .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .expect("the interpreter of the virtual environment starts");
-    child.stdin.take().unwrap().write_all(&serde_json::to_vec(requests).unwrap()).unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
     let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "agree.py {direction} failed");
-    let answers: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(answers.len(), requests.len());
-    answers
+    assert!(output.status.success(), "{script} {arguments:?} failed");
+    output.stdout
 }
 
 /// The interpreter of a virtual environment with the pinned packages, made on first use, or what it lacks.

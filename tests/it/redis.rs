@@ -9,6 +9,7 @@ mod races;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use imgate_identity::seal::Seals;
 use openim_standin::{Claims, Options, Standin};
 use redis::aio::MultiplexedConnection;
 
@@ -222,7 +223,7 @@ async fn what_others_write_is_seen_at_once() {
 async fn a_broken_record_is_nobodys_fault_but_is_counted() {
     let mut w = world("ttl: 60s, stale_grace: 10s").await;
     let session = format!("imgate:session:{}", w.ann.session);
-    let good = w.ann.record.to_json().expose().clone();
+    let good = w.ann.record.write(&w.ann.session, &Seals::Off).unwrap().expose().clone();
     let foreign = token(&w.openim, "bob", 1);
     let other = w.ann.token.replacen('.', "\r\ntoken: x.", 1);
     let large = "x".repeat(64 * 1024);

@@ -4,7 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::SessionSecret;
+use super::{SessionId, SessionSecret};
+use crate::seal::{Bound, SealFault, Seals, Slot, is_sealed};
 use crate::secret::Secret;
 use crate::time::UnixTime;
 use crate::user::{Platform, UserId};
@@ -54,6 +55,9 @@ pub enum RecordFault {
     /// The platform of OpenIM's admins, which no session may claim.
     #[error("session claims the admin platform")]
     Platform,
+    /// A sealed secret that cannot be opened, or a plain one where only sealed ones count.
+    #[error(transparent)]
+    Seal(#[from] SealFault),
 }
 
 /// The JSON of a record. Unknown fields are refused: a field that a newer writer relies on must come
@@ -97,24 +101,59 @@ pub(super) fn check_version(json: &[u8]) -> Result<(), RecordFault> {
     }
 }
 
+impl WireRecord<'_> {
+    fn bound<'b>(&'b self, id: &'b SessionId, slot: Slot<'b>) -> Bound<'b> {
+        Bound {
+            session: id,
+            user: &self.user_id,
+            device: &self.device_id,
+            platform: self.platform_id,
+            issued_at: self.issued_at,
+            expires_at: self.expires_at,
+            revoked_at: self.revoked_at,
+            previous_until: self.previous.as_ref().map(|previous| previous.until),
+            slot,
+        }
+    }
+
+    fn bound_current<'b>(&'b self, id: &'b SessionId) -> Bound<'b> {
+        let previous = self.previous.as_ref().map(|previous| &*previous.secret);
+        self.bound(id, Slot::Current { previous })
+    }
+}
+
+fn parse(json: &[u8]) -> Result<WireRecord<'_>, RecordFault> {
+    check_version(json)?;
+    let wire: WireRecord<'_> = serde_json::from_slice(json).map_err(|_| RecordFault::Json)?;
+    if wire.platform_id == Platform::ADMIN {
+        return Err(RecordFault::Platform);
+    }
+    let previous = wire.previous.as_ref().map(|previous| is_sealed(&previous.secret));
+    if previous.is_some_and(|previous| previous != is_sealed(&wire.secret)) {
+        return Err(SealFault::Mixed.into());
+    }
+    Ok(wire)
+}
+
 impl Record {
-    /// Reads the JSON that Redis holds.
+    /// Reads the JSON that Redis holds for the session of this name.
     ///
     /// # Errors
-    /// The bytes are not a version 1 record, or its secret is not 32 bytes.
-    pub fn parse(json: &[u8]) -> Result<Self, RecordFault> {
-        check_version(json)?;
-        let wire: WireRecord<'_> = serde_json::from_slice(json).map_err(|_| RecordFault::Json)?;
-        if wire.platform_id == Platform::ADMIN {
-            return Err(RecordFault::Platform);
-        }
-        let previous = wire
-            .previous
-            .map(|p| Ok(PreviousSecret { secret: SessionSecret::from_base64(&p.secret)?, until: p.until }))
-            .transpose()?;
+    /// The bytes are not a version 1 record, or a secret of it is not 32 bytes, not in the form that
+    /// `seals` asks for, or does not open.
+    pub fn read(id: &SessionId, json: &[u8], seals: &Seals) -> Result<Self, RecordFault> {
+        let wire = parse(json)?;
+        let secret = seals.read(&wire.secret, &wire.bound_current(id))?;
+        let previous = match &wire.previous {
+            Some(previous) => Some(PreviousSecret {
+                secret: seals.read(&previous.secret, &wire.bound(id, Slot::Previous))?,
+                until: previous.until,
+            }),
+            None => None,
+        };
         Ok(Self {
             user: wire.user_id,
-            secret: SessionSecret::from_base64(&wire.secret)?,
+            secret,
             device: wire.device_id,
             platform: wire.platform_id,
             issued_at: wire.issued_at,
@@ -124,44 +163,125 @@ impl Record {
         })
     }
 
-    /// Writes the JSON that Redis is to hold; it contains the secret.
-    pub fn to_json(&self) -> Secret<String> {
-        let secret = self.secret.to_base64();
-        let previous = self.previous.as_ref().map(|p| (p.secret.to_base64(), p.until));
-        let wire = WireRecord {
+    /// Writes the JSON that Redis is to hold for the session of this name.
+    ///
+    /// # Errors
+    /// The operating system has no randomness to give.
+    pub fn write(&self, id: &SessionId, seals: &Seals) -> Result<Secret<String>, getrandom::Error> {
+        let mut wire = self.without_secrets();
+        // The previous secret comes first: the seal of the current one covers its text.
+        let old = match &self.previous {
+            Some(previous) => Some(seals.write(&previous.secret, &wire.bound(id, Slot::Previous))?),
+            None => None,
+        };
+        wire.previous = self.previous.as_ref().zip(old.as_ref()).map(|(previous, text)| WirePrevious {
+            secret: text.expose().as_str().into(),
+            until: previous.until,
+        });
+        let current = seals.write(&self.secret, &wire.bound_current(id))?;
+        wire.secret = current.expose().as_str().into();
+        Ok(Secret::new(serde_json::to_string(&wire).expect("strings and numbers always serialise")))
+    }
+
+    fn without_secrets(&self) -> WireRecord<'_> {
+        WireRecord {
             v: 1,
             user_id: self.user.clone(),
-            secret: secret.expose().as_str().into(),
+            secret: "".into(),
             device_id: self.device.clone(),
             platform_id: self.platform,
             issued_at: self.issued_at,
             expires_at: self.expires_at,
             revoked_at: self.revoked_at,
-            previous: previous.as_ref().map(|(secret, until)| WirePrevious {
-                secret: secret.expose().as_str().into(),
-                until: *until,
-            }),
-        };
-        Secret::new(serde_json::to_string(&wire).expect("strings and numbers always serialise"))
+            previous: self
+                .previous
+                .as_ref()
+                .map(|previous| WirePrevious { secret: "".into(), until: previous.until }),
+        }
+    }
+
+    /// Whether JSON that can be read has the form that [`Record::write`] would give it now.
+    pub(crate) fn is_current(json: &[u8], seals: &Seals) -> Result<bool, RecordFault> {
+        let wire = parse(json)?;
+        let previous = wire.previous.as_ref().is_none_or(|previous| seals.is_current(&previous.secret));
+        Ok(previous && seals.is_current(&wire.secret))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seal::{Plain, SealKeys};
 
+    const ID: SessionId = SessionId::from_bytes([7; 16]);
     const JSON: &str = r#"{"v":1,"user_id":"u1","secret":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=","device_id":"d1","platform_id":2,"issued_at":5,"expires_at":100,"revoked_at":null}"#;
+
+    fn read(json: &str) -> Result<Record, RecordFault> {
+        Record::read(&ID, json.as_bytes(), &Seals::Off)
+    }
+
+    fn rotated() -> Record {
+        let previous = PreviousSecret { secret: SessionSecret::new([9; 32]), until: UnixTime(50) };
+        Record { previous: Some(previous), ..read(JSON).unwrap() }
+    }
+
+    fn sealing(plain: Plain) -> Seals {
+        let keys = "k2 AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\nk1 ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=";
+        Seals::On { keys: SealKeys::parse(keys).unwrap(), plain }
+    }
 
     #[test]
     fn a_record_survives_the_round_trip() {
-        let record = Record::parse(JSON.as_bytes()).unwrap();
-        assert_eq!(record.to_json().expose(), JSON);
+        let record = read(JSON).unwrap();
+        assert_eq!(record.write(&ID, &Seals::Off).unwrap().expose(), JSON);
+        for record in [record, rotated()] {
+            for seals in [Seals::Off, sealing(Plain::Refuse)] {
+                let json = record.write(&ID, &seals).unwrap();
+                assert_eq!(Record::read(&ID, json.expose().as_bytes(), &seals), Ok(record.clone()));
+                assert_eq!(Record::is_current(json.expose().as_bytes(), &seals), Ok(true));
+            }
+        }
+    }
 
-        let rotated = Record {
-            previous: Some(PreviousSecret { secret: SessionSecret::new([9; 32]), until: UnixTime(50) }),
-            ..record
+    #[test]
+    fn a_sealed_record_shows_no_secret() {
+        let sealed = rotated().write(&ID, &sealing(Plain::Refuse)).unwrap();
+        let plain = rotated().write(&ID, &Seals::Off).unwrap();
+        for secret in [rotated().secret.to_base64(), SessionSecret::new([9; 32]).to_base64()] {
+            assert!(plain.expose().contains(secret.expose()) && !sealed.expose().contains(secret.expose()));
+        }
+    }
+
+    #[test]
+    fn plain_and_sealed_records_are_told_apart() {
+        let (accept, refuse) = (sealing(Plain::Accept), sealing(Plain::Refuse));
+        let sealed = rotated().write(&ID, &refuse).unwrap().expose().clone();
+        let plain = rotated().write(&ID, &Seals::Off).unwrap().expose().clone();
+        let half = |sealed: &str, plain: &str, field: &str| {
+            let mut json: serde_json::Value = serde_json::from_str(plain).unwrap();
+            let other: serde_json::Value = serde_json::from_str(sealed).unwrap();
+            *json.pointer_mut(field).unwrap() = other.pointer(field).unwrap().clone();
+            json.to_string()
         };
-        assert_eq!(Record::parse(rotated.to_json().expose().as_bytes()), Ok(rotated));
+        let cases = [
+            (&sealed, &refuse, Ok(rotated())),
+            (&sealed, &accept, Ok(rotated())),
+            (&sealed, &Seals::Off, Err(SealFault::NoKeys)),
+            (&plain, &refuse, Err(SealFault::Plain)),
+            (&plain, &accept, Ok(rotated())),
+            (&half(&sealed, &plain, "/secret"), &accept, Err(SealFault::Mixed)),
+            (&half(&sealed, &plain, "/previous/secret"), &accept, Err(SealFault::Mixed)),
+        ];
+        for (json, seals, expected) in cases {
+            let read = Record::read(&ID, json.as_bytes(), seals);
+            assert_eq!(read, expected.map_err(RecordFault::Seal), "{json} with {seals:?}");
+        }
+        assert_eq!(Record::is_current(plain.as_bytes(), &accept), Ok(false));
+        let other = Seals::On {
+            keys: SealKeys::parse("k3 AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap(),
+            plain: Plain::Refuse,
+        };
+        assert_eq!(Record::is_current(sealed.as_bytes(), &other), Ok(false));
     }
 
     #[test]
@@ -179,7 +299,7 @@ mod tests {
             (&JSON.replace("\"u1\"", "\"a:b\""), RecordFault::Json),
         ];
         for (json, fault) in cases {
-            assert_eq!(Record::parse(json.as_bytes()), Err(fault), "{json}");
+            assert_eq!(read(json), Err(fault), "{json}");
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::unavailable::{Fault, Unavailable};
 use super::user::{Tokens, User};
+use crate::seal::Seals;
 use crate::session::{Ban, Record, Session, SessionId};
 use crate::token::{OpenimToken, TokenFault};
 use crate::user::{Platform, UserId};
@@ -28,17 +29,20 @@ fn bounded(bytes: &[u8]) -> Result<&[u8], Fault> {
     if bytes.len() > MAX_RECORD { Err(Fault::TooLarge) } else { Ok(bytes) }
 }
 
-pub(super) fn record(json: &[u8]) -> Result<Record, Unavailable> {
-    Ok(Record::parse(bounded(json)?)?)
+pub(super) fn record(id: &SessionId, json: &[u8], seals: &Seals) -> Result<Record, Unavailable> {
+    Ok(Record::read(id, bounded(json)?, seals)?)
 }
 
-pub(super) fn session(id: SessionId, json: &[u8]) -> Result<Arc<Session>, Unavailable> {
-    Ok(Arc::new(Session::new(id, &record(json)?)))
+pub(super) fn session(id: SessionId, json: &[u8], seals: &Seals) -> Result<Arc<Session>, Unavailable> {
+    Ok(Arc::new(Session::new(id, &record(&id, json, seals)?)))
+}
+
+pub(super) fn ban(json: &[u8]) -> Result<Ban, Unavailable> {
+    Ok(Ban::parse(bounded(json)?)?)
 }
 
 pub(super) fn user(id: &UserId, raw: &RawUser) -> Result<User, Unavailable> {
-    let parse = |json: &Vec<u8>| -> Result<Ban, Unavailable> { Ok(Ban::parse(bounded(json)?)?) };
-    Ok(User { ban: raw.ban.as_ref().map(parse).transpose()?, tokens: tokens(id, &raw.tokens)? })
+    Ok(User { ban: raw.ban.as_deref().map(ban).transpose()?, tokens: tokens(id, &raw.tokens)? })
 }
 
 pub(super) fn admin_token(id: &UserId, raw: &[u8]) -> Result<Arc<OpenimToken>, Unavailable> {

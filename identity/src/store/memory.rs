@@ -172,6 +172,12 @@ impl Memory {
         Ok(RawUser { tokens, ban: data.text(ban_key)? })
     }
 
+    /// The keys that begin so, those that ran out perhaps included.
+    pub(super) fn keys(&self, prefix: &str) -> Vec<Vec<u8>> {
+        let data = self.data.lock();
+        data.values.keys().filter(|key| key.starts_with(prefix)).map(|key| key.as_bytes().to_vec()).collect()
+    }
+
     /// Writes `value` if the key holds `old` and keeps its expiry. Says whether it did.
     pub(super) fn swap(&self, key: &str, old: &[u8], value: &[u8]) -> bool {
         let swapped = match self.data.lock().value(key) {

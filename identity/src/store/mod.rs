@@ -13,6 +13,7 @@ mod commands;
 mod config;
 mod decode;
 mod flight;
+mod layout;
 mod link;
 mod memory;
 mod source;
@@ -33,11 +34,12 @@ use tokio::time::Instant;
 use tracing::error;
 
 pub use self::config::{BadRedisUrl, CacheConfig, RedisConfig};
+pub use self::layout::Layout;
 pub use self::memory::Memory;
 pub use self::stats::{Failures, Stats};
 pub use self::unavailable::{Fault, Refusal, Unavailable};
 pub use self::user::{Tokens, User};
-pub use self::writer::{Revocation, WriteError, Writer};
+pub use self::writer::{Resealed, Revocation, Rotation, WriteError, Writer};
 
 use self::cache::{Caches, Known};
 use self::commands::Commands;
@@ -45,7 +47,7 @@ use self::config::Target;
 use self::flight::{Accept, Flights};
 use self::link::Link;
 use self::source::{Redis, Source};
-use crate::key::Keys;
+use crate::seal::Seals;
 use crate::session::{Session, SessionId};
 use crate::time::UnixTime;
 use crate::token::OpenimToken;
@@ -76,6 +78,7 @@ pub enum Claim {
 pub struct Store {
     caches: Arc<Caches>,
     source: Source,
+    seals: Seals,
     /// For [`Store::probe`]; `None` for the store inside the process.
     target: Option<Target>,
     loads: Semaphore,
@@ -118,32 +121,40 @@ impl Store {
     ///
     /// # Panics
     /// There is no tokio runtime to connect on.
-    pub fn redis(redis: RedisConfig, keys: Keys, cache: CacheConfig) -> Result<Arc<Self>, BadRedisUrl> {
+    pub fn redis(
+        redis: RedisConfig,
+        layout: impl Into<Layout>,
+        cache: CacheConfig,
+    ) -> Result<Arc<Self>, BadRedisUrl> {
         let target = redis.into_target()?;
+        let Layout { keys, seals } = layout.into();
         let link = Link::new(cache.stale_grace);
         let caches = Arc::new(Caches::new(keys, cache, link));
         let tracking = tokio::spawn(tracking::supervise(target.clone(), Arc::clone(&caches)));
         let commands = Commands::spawn(target.clone());
         let source = Source::Redis(Redis { commands, require_mark: target.require_mark });
-        Ok(Self::new(caches, source, Some(target), Some(tracking)))
+        Ok(Self::new(caches, source, seals, Some(target), Some(tracking)))
     }
 
     /// Reads from a store inside the process.
-    pub fn memory(memory: Arc<Memory>, keys: Keys, cache: CacheConfig) -> Arc<Self> {
+    pub fn memory(memory: Arc<Memory>, layout: impl Into<Layout>, cache: CacheConfig) -> Arc<Self> {
+        let Layout { keys, seals } = layout.into();
         let caches = Arc::new(Caches::new(keys, cache, Link::embedded()));
         memory.subscribe(&caches);
-        Self::new(caches, Source::Memory(memory), None, None)
+        Self::new(caches, Source::Memory(memory), seals, None, None)
     }
 
     fn new(
         caches: Arc<Caches>,
         source: Source,
+        seals: Seals,
         target: Option<Target>,
         tracking: Option<JoinHandle<()>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             caches,
             source,
+            seals,
             target,
             loads: Semaphore::new(MAX_LOADS),
             sessions: Flights::new(),
@@ -318,7 +329,8 @@ impl Store {
         let _permit = self.begin()?;
         let ticket = self.caches.ticket(id);
         let raw = self.source.session(&self.caches.keys, id, deadline).await;
-        let found = raw.and_then(|raw| raw.map(|json| decode::session(*id, &json)).transpose());
+        let open = |json: Vec<u8>| decode::session(*id, &json, &self.seals);
+        let found = raw.and_then(|raw| raw.map(open).transpose());
         let found = found.inspect_err(|why| self.note("session", id, *why))?;
         self.caches.store_session(id, found.as_ref(), ticket);
         Ok(found)

@@ -55,6 +55,19 @@ impl Source {
         self.text(keys, &keys.session(id), deadline).await
     }
 
+    pub(super) async fn ban(
+        &self,
+        keys: &Keys,
+        id: &UserId,
+        deadline: Instant,
+    ) -> Result<Option<Vec<u8>>, Unavailable> {
+        self.text(keys, &keys.ban(id), deadline).await
+    }
+
+    pub(super) async fn mark(&self, keys: &Keys, deadline: Instant) -> Result<Option<Vec<u8>>, Unavailable> {
+        self.text(keys, keys.store_mark(), deadline).await
+    }
+
     pub(super) async fn admin_token(
         &self,
         keys: &Keys,

@@ -2,6 +2,7 @@
 
 use redis::{ErrorKind, RedisError, ServerError};
 
+use crate::seal::SealFault;
 use crate::session::RecordFault;
 use crate::token::TokenFault;
 
@@ -107,6 +108,12 @@ impl Fault {
             Self::Record(RecordFault::Version) => "broken_record_version",
             Self::Record(RecordFault::Secret) => "broken_record_secret",
             Self::Record(RecordFault::Platform) => "broken_record_platform",
+            Self::Record(RecordFault::Seal(SealFault::NoKeys)) => "broken_seal_no_keys",
+            Self::Record(RecordFault::Seal(SealFault::Plain)) => "broken_seal_plain",
+            Self::Record(RecordFault::Seal(SealFault::Mixed)) => "broken_seal_mixed",
+            Self::Record(RecordFault::Seal(SealFault::Malformed)) => "broken_seal_malformed",
+            Self::Record(RecordFault::Seal(SealFault::UnknownKey)) => "broken_seal_unknown_key",
+            Self::Record(RecordFault::Seal(SealFault::Broken)) => "broken_seal",
             Self::Token(TokenFault::Foreign) => "broken_token_foreign",
             Self::Token(_) => "broken_token",
             Self::WrongType => "broken_wrong_type",

@@ -2,6 +2,8 @@
 //!
 //! A token is checked before it is written: the gateway would refuse it later, to every user's cost.
 
+mod sessions;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +12,14 @@ use redis::{Pipeline, ToRedisArgs, Value};
 use super::commands::Commands;
 use super::config::{BadRedisUrl, RedisConfig};
 use super::decode;
+use super::layout::Layout;
 use super::memory::Memory;
 use super::source::{Redis, Source, unexpected};
 use super::unavailable::Unavailable;
 use super::user::User;
 use crate::key::Keys;
-use crate::secret::Secret;
-use crate::session::{Ban, Record, SessionId};
+use crate::seal::Seals;
+use crate::session::Ban;
 use crate::time::UnixTime;
 use crate::token::{OpenimToken, TokenFault};
 use crate::user::{Platform, UserId};
@@ -24,12 +27,11 @@ use crate::user::{Platform, UserId};
 /// How long a record outlives its last second in the store, in case clocks differ.
 const MARGIN: Duration = Duration::from_secs(60);
 
-/// How often a revocation is tried anew when somebody else writes the same record.
-const MAX_TRIES: usize = 8;
-
 /// Writes the second value if the key holds the first, and keeps its expiry.
 const SWAP: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then \
      redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL') return 1 else return 0 end";
+
+pub use self::sessions::{Resealed, Revocation, Rotation};
 
 /// Why a write did not happen, or is not known to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,23 +45,16 @@ pub enum WriteError {
     /// The token is malformed, or another user's.
     #[error(transparent)]
     Token(#[from] TokenFault),
-}
-
-/// What a revocation found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Revocation {
-    /// The session is revoked now.
-    Revoked,
-    /// It was revoked before, at the moment given.
-    AlreadyRevoked(UnixTime),
-    /// There is no such session.
-    Unknown,
+    /// The operating system has no randomness to seal with.
+    #[error("operating system has no randomness to give")]
+    Randomness,
 }
 
 /// Writes records. Keeps its connection; share it rather than making one for each write.
 pub struct Writer {
     source: Source,
     keys: Keys,
+    seals: Seals,
 }
 
 impl Writer {
@@ -67,7 +62,8 @@ impl Writer {
     ///
     /// # Errors
     /// The URL is malformed, or Redis does not answer or refuses us.
-    pub async fn connect(redis: RedisConfig, keys: Keys) -> Result<Self, WriteError> {
+    pub async fn connect(redis: RedisConfig, layout: impl Into<Layout>) -> Result<Self, WriteError> {
+        let Layout { keys, seals } = layout.into();
         let patience = redis.connect_timeout + redis.timeout;
         let commands = Commands::spawn(redis.into_target()?);
         let mut ping = Pipeline::with_capacity(1);
@@ -77,55 +73,13 @@ impl Writer {
             return Err(Unavailable::from(error).into());
         }
         // A writer makes the mark, so it cannot ask for it.
-        Ok(Self { source: Source::Redis(Redis { commands, require_mark: false }), keys })
+        Ok(Self { source: Source::Redis(Redis { commands, require_mark: false }), keys, seals })
     }
 
     /// Writes to a store inside the process.
-    pub fn memory(memory: Arc<Memory>, keys: Keys) -> Self {
-        Self { source: Source::Memory(memory), keys }
-    }
-
-    /// Writes a session, to be kept until a little after it expires.
-    ///
-    /// # Errors
-    /// The store cannot be asked.
-    pub async fn put_session(&self, id: &SessionId, record: &Record) -> Result<(), WriteError> {
-        let ttl = UnixTime::now().until(record.expires_at) + MARGIN;
-        self.set(&self.keys.session(id), record.to_json().expose(), Some(ttl)).await
-    }
-
-    /// Reads a session as it is stored.
-    ///
-    /// # Errors
-    /// The store cannot be asked, or holds no usable record.
-    pub async fn session(&self, id: &SessionId) -> Result<Option<Record>, WriteError> {
-        match self.source.session(&self.keys, id, self.source.deadline()).await? {
-            Some(json) => Ok(Some(decode::record(&json)?)),
-            None => Ok(None),
-        }
-    }
-
-    /// Revokes a session as of `now`. It is kept, revoked, until it would have expired.
-    ///
-    /// # Errors
-    /// The store cannot be asked, holds no usable record, or others keep changing it.
-    pub async fn revoke_session(&self, id: &SessionId, now: UnixTime) -> Result<Revocation, WriteError> {
-        let key = self.keys.session(id);
-        for _ in 0..MAX_TRIES {
-            let Some(old) = self.source.session(&self.keys, id, self.source.deadline()).await? else {
-                return Ok(Revocation::Unknown);
-            };
-            let old = Secret::new(old);
-            let record = decode::record(old.expose())?;
-            if let Some(at) = record.revoked_at {
-                return Ok(Revocation::AlreadyRevoked(at));
-            }
-            let revoked = Record { revoked_at: Some(now), ..record }.to_json();
-            if self.swap(&key, old.expose(), revoked.expose().as_bytes()).await? {
-                return Ok(Revocation::Revoked);
-            }
-        }
-        Err(Unavailable::Overloaded.into())
+    pub fn memory(memory: Arc<Memory>, layout: impl Into<Layout>) -> Self {
+        let Layout { keys, seals } = layout.into();
+        Self { source: Source::Memory(memory), keys, seals }
     }
 
     /// Writes the one token of a user, in place of any other.
@@ -228,6 +182,17 @@ impl Writer {
         self.set(&self.keys.ban(user), &json, ttl).await
     }
 
+    /// Reads a user's ban; it may be over.
+    ///
+    /// # Errors
+    /// The store cannot be asked, or holds something that is no ban.
+    pub async fn ban(&self, user: &UserId) -> Result<Option<Ban>, WriteError> {
+        match self.source.ban(&self.keys, user, self.source.deadline()).await? {
+            Some(json) => Ok(Some(decode::ban(&json)?)),
+            None => Ok(None),
+        }
+    }
+
     /// Lifts a ban.
     ///
     /// # Errors
@@ -242,6 +207,14 @@ impl Writer {
     /// The store cannot be asked.
     pub async fn put_mark(&self) -> Result<(), WriteError> {
         self.set(self.keys.store_mark(), "1", None).await
+    }
+
+    /// Whether the store bears its mark.
+    ///
+    /// # Errors
+    /// The store cannot be asked.
+    pub async fn is_marked(&self) -> Result<bool, WriteError> {
+        Ok(self.source.mark(&self.keys, self.source.deadline()).await?.is_some())
     }
 
     async fn set(&self, key: &str, value: &str, ttl: Option<Duration>) -> Result<(), WriteError> {
