@@ -221,13 +221,13 @@ fn deps(config: &Config, shared: &Shared, store: &Arc<Store>) -> Deps {
 
 fn has_same_store(old: &Config, new: &Config) -> bool {
     let (old, new) = (&old.identity, &new.identity);
-    old.store == new.store && old.keys == new.keys && old.cache == new.cache
+    old.store == new.store && old.layout == new.layout && old.cache == new.cache
 }
 
 fn open_store(config: &Config, shared: &Shared) -> Result<Arc<Store>, BadRedisUrl> {
-    let (keys, cache) = (config.identity.keys.clone(), config.identity.cache.clone());
+    let (layout, cache) = (config.identity.layout.clone(), config.identity.cache.clone());
     match &config.identity.store {
-        StoreSource::Memory => Ok(Store::memory(Arc::clone(&shared.memory), keys, cache)),
-        StoreSource::Redis(redis) => Store::redis(redis.clone(), keys, cache),
+        StoreSource::Memory => Ok(Store::memory(Arc::clone(&shared.memory), layout, cache)),
+        StoreSource::Redis(redis) => Store::redis(redis.clone(), layout, cache),
     }
 }

@@ -74,7 +74,7 @@ impl ConfigFile {
         let config = self.load()?;
         match config.identity.store {
             StoreSource::Redis(redis) => {
-                Writer::connect(redis, config.identity.keys).await.map_err(Failure::store)
+                Writer::connect(redis, config.identity.layout).await.map_err(Failure::store)
             }
             StoreSource::Memory => Err(Failure::usage(
                 "the configured store is in the gateway's own memory, which nobody else can write\n\

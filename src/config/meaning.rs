@@ -9,8 +9,7 @@ use std::time::Duration;
 use imgate_filters::Rules;
 use imgate_filters::reject::Answers;
 use imgate_identity::assertion::AssertionKey;
-use imgate_identity::key::Keys;
-use imgate_identity::store::{CacheConfig, RedisConfig};
+use imgate_identity::store::{CacheConfig, Layout, RedisConfig};
 use imgate_identity::user::UserId;
 
 use super::error::Fault;
@@ -76,8 +75,8 @@ pub struct Limits {
 pub struct Identity {
     /// Where records come from.
     pub store: StoreSource,
-    /// How they are named there.
-    pub keys: Keys,
+    /// How they lie there: by which names, and sealed or not.
+    pub layout: Layout,
     /// OpenIM's administrators.
     pub admin_users: HashSet<UserId>,
     /// How much is remembered, and for how long.

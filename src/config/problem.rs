@@ -12,6 +12,7 @@ use imgate_filters::chain::ChainError;
 use imgate_filters::reject::BadAnswer;
 use imgate_identity::assertion::BadKey;
 use imgate_identity::key::BadTemplate;
+use imgate_identity::seal::BadSealKeys;
 use imgate_identity::user::BadUserId;
 
 use super::SecretError;
@@ -144,6 +145,9 @@ pub enum Problem {
     /// A key that cannot sign assertions.
     #[error(transparent)]
     AssertionKey(BadKey),
+    /// Seal keys that cannot be used.
+    #[error(transparent)]
+    SealKeys(BadSealKeys),
     /// An answer that may not stand in the table.
     #[error(transparent)]
     Answer(BadAnswer),
@@ -240,6 +244,11 @@ pub enum Problem {
     /// Nothing uses it.
     #[error("chain `{0}` is not used by any route")]
     UnusedChain(Box<str>),
+    /// Sessions that are not sealed count.
+    #[error(
+        "sessions that are not sealed are taken, so whoever may write to the store can make one\nhint: end this once `imgate session reseal` has sealed them all"
+    )]
+    PlainAccepted,
     /// Clients give up sooner.
     #[error(
         "10 s or more\nhint: OpenIM's clients give up after 10 s and never see what the gateway answers later"
@@ -323,6 +332,8 @@ pub enum Beside {
     Table,
     /// The route is no WebSocket.
     Request,
+    /// There are no seal keys.
+    NoSealKeys,
 }
 
 impl fmt::Display for Beside {
@@ -332,6 +343,7 @@ impl fmt::Display for Beside {
             Self::Stream => "for a stream",
             Self::Table => "for a table, which says it for each path",
             Self::Request => "but for a WebSocket",
+            Self::NoSealKeys => "without `seal_keys`",
         })
     }
 }

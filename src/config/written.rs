@@ -92,6 +92,8 @@ pub(super) struct Identity {
     #[serde(default)]
     pub(super) cache: Cache,
     pub(super) assertion_key: Option<Spanned<SecretSource>>,
+    pub(super) seal_keys: Option<Spanned<SecretSource>>,
+    pub(super) accept_plain: Option<Spanned<bool>>,
 }
 
 #[derive(Deserialize)]

@@ -19,6 +19,7 @@ mod objects;
 mod redis;
 mod reload;
 mod rest;
+mod sealed;
 mod sidecar;
 mod socket;
 mod tidy;

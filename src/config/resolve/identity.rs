@@ -6,15 +6,16 @@ use std::sync::Arc;
 
 use imgate_identity::assertion::AssertionKey;
 use imgate_identity::key::Keys;
+use imgate_identity::seal::{Plain, SealKeys, Seals};
 use imgate_identity::secret::Secret;
-use imgate_identity::store::{CacheConfig, RedisConfig};
+use imgate_identity::store::{CacheConfig, Layout, RedisConfig};
 use imgate_identity::user::UserId;
 use serde_saphyr::Spanned;
 
 use super::Faults;
 use crate::config::SecretSource;
 use crate::config::meaning::{Identity, StoreSource};
-use crate::config::problem::Problem;
+use crate::config::problem::{Beside, Problem};
 use crate::config::public_url::parse_authority;
 use crate::config::written;
 
@@ -25,13 +26,15 @@ const ADMIN: &str = "imAdmin";
 pub(super) fn resolve(faults: &mut Faults, written: &written::Identity, base: &Path) -> Option<Identity> {
     let store = store(faults, written, base);
     let keys = keys(faults, written);
+    let seals = seals(faults, written, base);
     let admin_users = admin_users(faults, written.admin_users.as_deref());
     let cache = cache(faults, &written.cache);
     let assertion_key = match &written.assertion_key {
         Some(source) => Some(assertion_key(faults, source, base)?),
         None => None,
     };
-    Some(Identity { store: store?, keys: keys?, admin_users, cache, assertion_key })
+    let layout = Layout { keys: keys?, seals: seals? };
+    Some(Identity { store: store?, layout, admin_users, cache, assertion_key })
 }
 
 fn store(faults: &mut Faults, written: &written::Identity, base: &Path) -> Option<StoreSource> {
@@ -87,6 +90,29 @@ fn keys(faults: &mut Faults, written: &written::Identity) -> Option<Keys> {
     let Some(config) = &written.keys else { return Some(Keys::default()) };
     let keys = Keys::new(&config.value).map_err(Problem::Keys);
     faults.keep(config.referenced, "identity.keys", keys)
+}
+
+fn seals(faults: &mut Faults, written: &written::Identity, base: &Path) -> Option<Seals> {
+    let plain = plain(faults, written);
+    let Some(source) = &written.seal_keys else { return Some(Seals::Off) };
+    let place = "identity.seal_keys";
+    let text = secret(faults, source, place, base)?;
+    let keys = SealKeys::parse(text.expose()).map_err(Problem::SealKeys);
+    Some(Seals::On { keys: faults.keep(source.referenced, place, keys)?, plain })
+}
+
+fn plain(faults: &mut Faults, written: &written::Identity) -> Plain {
+    let Some(accept) = &written.accept_plain else { return Plain::Refuse };
+    let place = "identity.accept_plain";
+    if written.seal_keys.is_none() {
+        let nothing = Problem::Meaningless { key: "accept_plain", beside: Beside::NoSealKeys };
+        faults.add(accept.referenced, place, nothing);
+    }
+    if !accept.value {
+        return Plain::Refuse;
+    }
+    faults.warn(accept.referenced, place, Problem::PlainAccepted);
+    Plain::Accept
 }
 
 fn admin_users(faults: &mut Faults, written: Option<&[Spanned<String>]>) -> HashSet<UserId> {

@@ -33,7 +33,7 @@ fn the_full_file_spells_out_the_defaults() {
     let (full, small) =
         (Config::load(&conf("openim.yaml")).unwrap(), Config::load(&conf("imgate.yaml")).unwrap());
     assert_eq!(full.limits, small.limits);
-    assert_eq!(full.identity.keys, small.identity.keys);
+    assert_eq!(full.identity.layout, small.identity.layout);
     assert_eq!(full.identity.cache, small.identity.cache);
     assert_eq!(full.identity.admin_users, small.identity.admin_users);
     assert_eq!(full.answers, small.answers);

@@ -201,6 +201,8 @@ fn values_that_make_no_sense_are_refused() {
         ("cache: { entries: 0 }", "identity.cache.entries: must be above 0"),
         ("store_mark: on", "identity.store_mark: unknown word `on`"),
         ("assertion_key: { env: PATH }", "identity.assertion_key: "),
+        ("seal_keys: { env: PATH }", "identity.seal_keys: line 1: "),
+        ("accept_plain: true", "identity.accept_plain: `accept_plain` means nothing without `seal_keys`"),
     ] {
         let error = refused("{ memory: {} }", &format!("{{ memory: {{}} }}, {identity}"));
         assert!(error.contains(expected), "{error}");

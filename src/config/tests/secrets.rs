@@ -1,5 +1,6 @@
 //! Secrets: refused in the YAML, read from elsewhere, shown nowhere.
 
+use imgate_identity::seal::{Plain, Seals};
 use tempfile::TempDir;
 
 use super::{refused, with};
@@ -65,6 +66,41 @@ fn a_secret_is_read_from_where_it_is() {
     std::fs::write(folder.path().join("password"), "\n").unwrap();
     assert!(fault("{ file: password }").ends_with("the secret is empty"));
     assert!(fault("{ credential: ../password }").ends_with("a credential is named without `/`"));
+}
+
+#[test]
+fn seal_keys_are_read_and_never_shown() {
+    const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    let folder = TempDir::new().unwrap();
+    let load = |text: &str, more: &str| {
+        std::fs::write(folder.path().join("seal.keys"), text).unwrap();
+        let identity = format!("{{ memory: {{}} }}, seal_keys: {{ file: seal.keys }}{more}");
+        Config::parse(&with("{ memory: {} }", &identity), "imgate.yaml", folder.path())
+    };
+    let config = load(&format!("# ours\nk2 {KEY}\n"), "").unwrap();
+    assert!(!format!("{config:?}").contains(KEY) && config.warnings.is_empty());
+    let Seals::On { keys, plain: Plain::Refuse } = config.identity.layout.seals else {
+        panic!("records are sealed")
+    };
+    assert_eq!(keys.active().as_str(), "k2");
+
+    let migrating = load(&format!("k2 {KEY}"), ", accept_plain: true").unwrap();
+    assert!(matches!(migrating.identity.layout.seals, Seals::On { plain: Plain::Accept, .. }));
+    assert!(
+        migrating.warnings[0].to_string().contains("identity.accept_plain: sessions that are not sealed")
+    );
+
+    for (text, expected) in [
+        ("\n", "the secret is empty"),
+        ("# none\n", "there is no seal key"),
+        ("k1 hunter2hunter2", "line 1: a seal key is 32 bytes in standard base64"),
+        (&format!("k1 {KEY}\nk2 {KEY}"), "line 2: this id or this key stands there twice"),
+        (&format!("{KEY}\n"), "line 1: not a key id, a space and a key\nhint: `imgate seal-key new`"),
+    ] {
+        let error = load(text, "").unwrap_err().to_string();
+        assert!(error.starts_with("imgate.yaml:3:") && error.contains(expected), "{error}");
+        assert!(!error.contains(KEY) && !error.contains("hunter2"), "{error}");
+    }
 }
 
 #[test]

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use http::Method;
 use imgate_filters::Cause;
-use imgate_identity::key::Keys;
-use imgate_identity::store::CacheConfig;
+use imgate_identity::store::{CacheConfig, Layout};
 
 use super::{BASE, accepted, parse, with};
 use crate::access_log::Output;
@@ -24,7 +23,7 @@ fn defaults_are_what_the_documentation_says() {
     assert_eq!(config.hosts.concat(), "im.example.com");
     assert_eq!(config.access_log, Output::Stdout);
     assert_eq!((&config.cors.origins, config.cors.credentials), (&Origins::Any, false));
-    assert_eq!(config.identity.keys, Keys::default());
+    assert_eq!(config.identity.layout, Layout::default());
     assert_eq!(config.identity.cache, CacheConfig::default());
     assert!(config.admin.is_none() && config.identity.assertion_key.is_none());
     assert!(config.threads > 0 && config.warnings.is_empty());
