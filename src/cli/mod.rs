@@ -1,12 +1,15 @@
 //! The command line, one file per subcommand.
 
+mod ban;
 mod check;
 mod demo;
 mod explain;
 mod openim;
 mod run;
+mod seal_key;
 mod session;
 mod sign;
+mod store;
 mod token;
 
 use std::fmt::Display;
@@ -38,12 +41,21 @@ enum Command {
     Explain(explain::Explain),
     /// Sign a request the way a client does
     Sign(sign::Sign),
-    /// Create, show and revoke sessions
+    /// Create, show, rotate and revoke sessions; seal them anew
     #[command(subcommand)]
     Session(session::Session),
     /// Mint, show and delete users' OpenIM tokens
     #[command(subcommand)]
     Token(token::Token),
+    /// Ban users, show and lift bans
+    #[command(subcommand)]
+    Ban(ban::Ban),
+    /// Vouch for the store
+    #[command(subcommand)]
+    Store(store::Store),
+    /// Make keys that seal the secrets of sessions
+    #[command(subcommand)]
+    SealKey(seal_key::SealKey),
     /// Show the gateway at work against a small OpenIM of its own; needs nothing installed
     Demo(demo::Demo),
 }
@@ -71,17 +83,35 @@ impl ConfigFile {
 
     /// Loads the configuration and opens its store for writing.
     async fn writer(&self) -> Result<Writer, Failure> {
-        let config = self.load()?;
-        match config.identity.store {
-            StoreSource::Redis(redis) => {
-                Writer::connect(redis, config.identity.layout).await.map_err(Failure::store)
-            }
-            StoreSource::Memory => Err(Failure::usage(
-                "the configured store is in the gateway's own memory, which nobody else can write\n\
-                 hint: use identity.store.redis, or see `imgate demo`",
-            )),
-        }
+        open(&self.load()?).await
     }
+}
+
+/// Opens the store of a configuration for writing.
+async fn open(config: &Config) -> Result<Writer, Failure> {
+    match &config.identity.store {
+        StoreSource::Redis(redis) => {
+            let layout = config.identity.layout.clone();
+            Writer::connect(redis.clone(), layout).await.map_err(Failure::store)
+        }
+        StoreSource::Memory => Err(Failure::usage(
+            "the configured store is in the gateway's own memory, which nobody else can write\n\
+             hint: use identity.store.redis, or see `imgate demo`",
+        )),
+    }
+}
+
+/// Says so if gateways do not trust the store yet. Marking it along the way would be a trap: after a
+/// flush, one new session would turn everybody else's missing one into a verdict.
+async fn note_missing_mark(config: &Config, writer: &Writer) -> Result<(), Failure> {
+    let StoreSource::Redis(redis) = &config.identity.store else { return Ok(()) };
+    if redis.require_mark && !writer.is_marked().await.map_err(Failure::store)? {
+        note(
+            "the store bears no mark, so gateways answer 503: it is new, was flushed, or is the wrong one\n\
+             hint: once its records are complete, run `imgate store mark`",
+        );
+    }
+    Ok(())
 }
 
 /// Why a command failed, in words for the person who ran it. It never quotes a secret.
@@ -136,6 +166,9 @@ impl Cli {
             Command::Sign(sign) => sign.run(),
             Command::Session(session) => block_on(session.run()),
             Command::Token(token) => block_on(token.run()),
+            Command::Ban(ban) => block_on(ban.run()),
+            Command::Store(store) => block_on(store.run()),
+            Command::SealKey(key) => key.run(),
             Command::Demo(demo) => return demo.run(),
         }
         .map(|()| ExitCode::SUCCESS)
@@ -145,6 +178,11 @@ impl Cli {
 /// Prints a line for the person who asked. A reader that went away is not told.
 fn say(text: &str) {
     let _ = writeln!(io::stdout(), "{text}");
+}
+
+/// Says something beside what was asked for.
+fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "note: {text}");
 }
 
 /// Runs a short command on a runtime of its own.

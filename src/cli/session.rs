@@ -1,5 +1,8 @@
 //! `imgate session`: sessions in the store, for operators and before any backend exists.
 
+mod reseal;
+mod rotate;
+
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -9,9 +12,11 @@ use imgate_identity::time::UnixTime;
 use imgate_identity::user::{Platform, UserId};
 use serde_json::json;
 
-use super::{ConfigFile, Failure, say};
+use super::{ConfigFile, Failure, note_missing_mark, open, say};
 
-/// Creates, shows and revokes sessions.
+const UNKNOWN: &str = "there is no such session";
+
+/// Creates, shows, rotates, revokes and reseals sessions.
 #[derive(Debug, Subcommand)]
 pub(super) enum Session {
     /// Create a session and print its id and secret, once
@@ -20,6 +25,10 @@ pub(super) enum Session {
     Show(Named),
     /// Revoke a session; it stays known as revoked until it would have expired
     Revoke(Named),
+    /// Give a session a new secret and print it, once
+    Rotate(rotate::Rotate),
+    /// Seal all sessions with the first of the seal keys, so that others can be taken out
+    Reseal(reseal::Reseal),
 }
 
 /// Creates a session.
@@ -71,16 +80,19 @@ impl Session {
             Self::Create(create) => create.run().await,
             Self::Show(named) => named.show().await,
             Self::Revoke(named) => named.revoke().await,
+            Self::Rotate(rotate) => rotate.run().await,
+            Self::Reseal(reseal) => reseal.run().await,
         }
     }
 }
 
 impl Create {
     async fn run(&self) -> Result<(), Failure> {
-        if self.config.load()?.identity.admin_users.contains(&self.user) {
+        let config = self.config.load()?;
+        if config.identity.admin_users.contains(&self.user) {
             return Err(Failure::usage("this user is an OpenIM admin; no session may be an admin's"));
         }
-        let writer = self.config.writer().await?;
+        let writer = open(&config).await?;
         let now = UnixTime::now();
         let record = Record {
             user: self.user.clone(),
@@ -93,8 +105,6 @@ impl Create {
             previous: None,
         };
         let id = new_id()?;
-        // The mark says that somebody wrote to this store on purpose; without it nothing in it counts.
-        writer.put_mark().await.map_err(Failure::store)?;
         writer.put_session(&id, &record).await.map_err(Failure::store)?;
         let secret = record.secret.to_base64();
         let shown = json!({
@@ -105,7 +115,7 @@ impl Create {
             "expires_at": record.expires_at.0,
         });
         say(&format!("{shown:#}"));
-        Ok(())
+        note_missing_mark(&config, &writer).await
     }
 }
 
@@ -122,7 +132,7 @@ fn new_id() -> Result<SessionId, Failure> {
 impl Named {
     async fn record(&self) -> Result<Record, Failure> {
         let record = self.config.writer().await?.session(&self.session).await.map_err(Failure::store)?;
-        record.ok_or_else(|| Failure::unavailable("there is no such session"))
+        record.ok_or_else(|| Failure::unavailable(UNKNOWN))
     }
 
     async fn show(&self) -> Result<(), Failure> {
@@ -153,7 +163,7 @@ impl Named {
         match writer.revoke_session(&self.session, UnixTime::now()).await.map_err(Failure::store)? {
             Revocation::Revoked => say("revoked"),
             Revocation::AlreadyRevoked(at) => say(&format!("revoked already, at {at}")),
-            Revocation::Unknown => return Err(Failure::unavailable("there is no such session")),
+            Revocation::Unknown => return Err(Failure::unavailable(UNKNOWN)),
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::openim::Openim;
 use super::session::parse_platform;
-use super::{ConfigFile, Failure, read_secret, say};
+use super::{ConfigFile, Failure, note_missing_mark, open, read_secret, say};
 use crate::config::Config;
 
 /// Mints, shows and deletes users' OpenIM tokens.
@@ -90,10 +90,9 @@ impl Mint {
             })?;
         let secret = read_secret(&self.admin_secret_file)?;
         // The store is opened first: a token that was minted and cannot be kept has kicked the old one.
-        let writer = self.config.writer().await?;
+        let writer = open(&config).await?;
         let admin_token = openim.admin_token(&secret, admin).await?;
         let token = openim.user_token(&admin_token, &self.user, self.platform).await?;
-        writer.put_mark().await.map_err(Failure::store)?;
         if self.per_platform {
             writer
                 .put_platform_token(&self.user, self.platform, token.expose())
@@ -104,7 +103,7 @@ impl Mint {
         }
         let user = writer.user(&self.user).await.map_err(Failure::store)?;
         say(&format!("{:#}", describe(&self.user, &user)));
-        Ok(())
+        note_missing_mark(&config, &writer).await
     }
 
     fn servers(&self, config: &Config) -> Result<Vec<SocketAddr>, Failure> {

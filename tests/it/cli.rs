@@ -1,5 +1,7 @@
 //! The `imgate` command as operators run it: what it prints, how it exits, and what it never shows.
 
+mod keeping;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -83,7 +85,8 @@ fn written(change: impl FnOnce(String) -> String) -> tempfile::TempDir {
 #[test]
 fn help_lists_every_subcommand() {
     let help = imgate(Path::new("."), &["--help"]).ok();
-    for command in ["run", "check", "explain", "sign", "session", "token", "demo"] {
+    for command in ["run", "check", "explain", "sign", "session", "token", "ban", "store", "seal-key", "demo"]
+    {
         assert!(help.lines().any(|line| line.trim_start().starts_with(&format!("{command} "))), "{command}");
         assert!(imgate(Path::new("."), &[command, "--help"]).ok().contains("Usage: imgate"), "{command}");
     }
@@ -273,6 +276,7 @@ async fn a_session_made_by_hand_works_until_it_is_revoked() {
     let w = world().await;
     w.openim.register("ann");
     let created = ["session", "create", "-c", "imgate.yaml", "--user", "ann", "--platform", "android"];
+    w.run(&["store", "mark", "-c", "imgate.yaml"]).await.ok();
     let shown = json(&w.run_as(imgate_telling, &created).await.ok());
     let (id, secret) = (shown["session_id"].as_str().unwrap(), shown["secret"].as_str().unwrap());
     // It is shown this once and never again.
