@@ -37,6 +37,9 @@ impl Explain {
             let snapshot =
                 Snapshot::build(&config, &Shared::default(), &metrics, None).map_err(Failure::config)?;
             say(&self.describe(&snapshot, &method, path));
+            for closed in config.closed.iter().filter(|closed| *closed.public == *path) {
+                say(&format!("  left out  {} ({})", closed.why, closed.mark));
+            }
             Ok(())
         })
     }
@@ -79,7 +82,8 @@ fn describe(route: &Route, path: &str) -> String {
     lines.join("\n")
 }
 
-fn access(route: &Route) -> &'static str {
+/// Says whom the route lets in.
+pub(super) fn access(route: &Route) -> &'static str {
     if route.chain.writes(Fact::Caller) {
         "callers are proven"
     } else if route.chain.writes(Fact::Socket) {

@@ -1,6 +1,7 @@
 //! What a configuration says: every name known, every value in its type, every default filled in.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use imgate_filters::reject::Answers;
 use imgate_identity::assertion::AssertionKey;
 use imgate_identity::store::{CacheConfig, Layout, RedisConfig};
 use imgate_identity::user::UserId;
+use serde::Deserialize;
 
 use super::error::Fault;
 use super::public_url::PublicUrl;
@@ -47,6 +49,8 @@ pub struct Config {
     pub answers: Answers,
     /// The routes; each path of a table is one of its own.
     pub routes: Table<Arc<Route>>,
+    /// What tables leave out on purpose, in the order of the files.
+    pub closed: Vec<Closed>,
     /// The folder in which the files that it names are sought.
     pub base: Arc<Path>,
     /// What is not wrong but doubtful.
@@ -146,6 +150,10 @@ pub struct Route {
     pub chain: Option<Arc<str>>,
     /// What it asks of the filters of its chain.
     pub rules: Rules,
+    /// The table it stands in, as the configuration names it.
+    pub table: Option<Arc<Path>>,
+    /// The release line of OpenIM that alone has it; none if all have.
+    pub line: Option<Line>,
     /// Whether it says that anybody may call it.
     pub public: bool,
     /// How its requests reach the upstream.
@@ -158,6 +166,48 @@ pub struct Route {
     pub place: Arc<str>,
     /// Where that entry stands.
     pub entry: Mark,
+}
+
+/// A path that a table leaves out on purpose. It routes nothing.
+#[derive(Clone, Debug)]
+pub struct Closed {
+    /// The path as the upstream knows it.
+    pub path: Box<str>,
+    /// The path that clients would use.
+    pub public: Box<str>,
+    /// Why it is left out.
+    pub why: Box<str>,
+    /// The release line of OpenIM that alone has it; none if all have.
+    pub line: Option<Line>,
+    /// The hosts its table is tied to; none for any.
+    pub hosts: Vec<Box<str>>,
+    /// The name of its table's upstream.
+    pub upstream: Arc<str>,
+    /// The table, as the configuration names it.
+    pub table: Arc<Path>,
+    /// Where in that file.
+    pub mark: Mark,
+    /// Which entry of `routes` the table belongs to, as in `routes[2]`.
+    pub place: Arc<str>,
+}
+
+/// A line of OpenIM's releases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Line {
+    /// The branch `main`.
+    Development,
+    /// The branch of the last stable release, v3.8.3-patch.
+    Released,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Development => "development",
+            Self::Released => "released",
+        })
+    }
 }
 
 /// How a route's requests reach its upstream.

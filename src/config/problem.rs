@@ -201,6 +201,14 @@ pub enum Problem {
         /// The other route and where it stands.
         earlier: Box<str>,
     },
+    /// A path that a table both takes and leaves out, or leaves out twice.
+    #[error("{path} stands here already, in {earlier}\nhint: a table takes a path or leaves it out, once")]
+    ClosedTwice {
+        /// The path.
+        path: Box<str>,
+        /// Where it stood before.
+        earlier: Box<str>,
+    },
     /// A socket that would be cut between two of the client's pings.
     #[error("below 31 s\nhint: OpenIM's clients may be silent for 30 s between two pings")]
     ShortIdle,

@@ -73,7 +73,7 @@ pub(super) fn resolve(source: &Arc<Source>, base: &Path) -> Result<Config, Confi
     let chains = chains(&mut faults, written.chains);
     let answers = answers(&mut faults, &written.errors);
     let names = routes::Names { upstreams: &upstreams, chains: &chains };
-    let routes = routes::resolve(&mut faults, &written.routes, names, &limits, base);
+    let (routes, closed) = routes::resolve(&mut faults, &written.routes, names, &limits, base);
 
     let (Some(public_url), Some(identity)) = (public_url, identity) else {
         return Err(ConfigError::new(faults.list));
@@ -95,6 +95,7 @@ pub(super) fn resolve(source: &Arc<Source>, base: &Path) -> Result<Config, Confi
         chains,
         answers,
         routes,
+        closed,
         base: base.into(),
         warnings: faults.warnings,
     })

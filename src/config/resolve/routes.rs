@@ -1,6 +1,6 @@
 //! Routes: what each names must exist, what it says must make sense, and no two may clash.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde_saphyr::{Location, Spanned};
 
 use super::edge::{MAX_BODY, bounded};
 use super::{Faults, pattern};
-use crate::config::meaning::{Chain, Limits, Mode, Route, Upstream};
+use crate::config::meaning::{Chain, Closed, Limits, Mode, Route, Upstream};
 use crate::config::period::Timeout;
 use crate::config::problem::{Beside, Found, HostForm, Problem};
 use crate::config::public_url::is_host;
@@ -35,25 +35,25 @@ pub(super) struct Names<'a> {
     pub(super) chains: &'a [Chain],
 }
 
-/// All routes.
+/// All routes, and what their tables leave out.
 pub(super) fn resolve(
     faults: &mut Faults,
     written: &Spanned<Vec<Spanned<written::Route>>>,
     names: Names<'_>,
     limits: &Limits,
     base: &Path,
-) -> Table<Arc<Route>> {
+) -> (Table<Arc<Route>>, Vec<Closed>) {
     if written.value.is_empty() {
         faults.add(written.referenced, "routes", Problem::Empty);
     }
-    let mut routes = Routes { names, limits, base, builder: Table::builder() };
+    let mut routes = Routes { names, limits, base, builder: Table::builder(), closed: Vec::new() };
     for (i, route) in written.value.iter().enumerate() {
         let entry =
             Entry { written: &route.value, at: route.referenced, place: format!("routes[{i}]").into() };
         routes.add(faults, &entry);
     }
     warn_unused(faults, &written.value, names);
-    routes.builder.build()
+    (routes.builder.build(), routes.closed)
 }
 
 /// One entry of `routes`.
@@ -74,6 +74,7 @@ struct Routes<'a> {
     limits: &'a Limits,
     base: &'a Path,
     builder: TableBuilder<Arc<Route>>,
+    closed: Vec<Closed>,
 }
 
 /// Where the requests of an entry go.
@@ -107,6 +108,8 @@ impl Routes<'_> {
                 roles: written.roles.as_ref().map(|roles| roles.value.clone()),
                 platforms: written.platforms.as_ref().map(|platforms| platforms.value),
             },
+            table: written.table.as_ref().map(|file| file.value.as_path().into()),
+            line: None,
             public: written.public,
             mode,
             timeout: written.timeout.as_ref().map_or(self.limits.request_timeout, |timeout| timeout.value.0),
@@ -145,23 +148,57 @@ impl Routes<'_> {
     }
 
     fn add_table(&mut self, faults: &mut Faults, source: &Arc<Source>, at: &str, like: &Route) {
-        let table: table::Table = match yaml::parse(source) {
+        let mut table: table::Table = match yaml::parse(source) {
             Ok(table) => table,
             Err(fault) => return faults.list.push(fault),
         };
-        let mut own = Faults::new(source);
+        let closed = std::mem::take(&mut table.closed);
+        let (mut own, mut seen) = (Faults::new(source), HashMap::new());
         for (key, methods, entries) in table.lists() {
             for (i, entry) in entries.iter().enumerate() {
                 let (place, path) = (format!("{key}[{i}]"), &entry.value.path);
                 if own.keep(entry.referenced, &*place, pattern::exact(path)).is_none() {
                     continue;
                 }
+                seen.insert(path.clone(), place.clone());
                 let mut route = Route { pattern: pattern::exact_at(at, path), methods, ..like.clone() };
                 special(&mut own, &entry.value.options, &place, &mut route);
                 self.insert(&mut own, entry.referenced, &place, route);
             }
         }
+        self.add_closed(&mut own, &closed, seen, at, like);
         faults.list.append(&mut own.list);
+    }
+
+    fn add_closed(
+        &mut self,
+        faults: &mut Faults,
+        closed: &[Spanned<table::Closed>],
+        mut seen: HashMap<String, String>,
+        at: &str,
+        like: &Route,
+    ) {
+        for (i, entry) in closed.iter().enumerate() {
+            let (place, path) = (format!("closed[{i}]"), &entry.value.path);
+            if faults.keep(entry.referenced, &*place, pattern::exact(path)).is_none() {
+                continue;
+            }
+            if let Some(earlier) = seen.insert(path.clone(), place.clone()) {
+                let problem = Problem::ClosedTwice { path: path.as_str().into(), earlier: earlier.into() };
+                faults.add(entry.referenced, &*place, problem);
+            }
+            self.closed.push(Closed {
+                path: path.as_str().into(),
+                public: pattern::exact_at(at, path).path().into(),
+                why: entry.value.why.as_str().into(),
+                line: entry.value.line,
+                hosts: like.hosts.clone(),
+                upstream: Arc::clone(&like.upstream),
+                table: like.table.clone().unwrap_or_else(|| Path::new("").into()),
+                mark: faults.mark(entry.referenced),
+                place: Arc::clone(&like.place),
+            });
+        }
     }
 
     fn insert(&mut self, faults: &mut Faults, at: Location, place: &str, route: Route) {
@@ -304,6 +341,7 @@ fn special(faults: &mut Faults, options: &table::Options, place: &str, route: &m
     if let Some(Spanned { value: Timeout(timeout), .. }) = options.timeout {
         route.timeout = timeout;
     }
+    route.line = options.line;
     route.rules.bind.clone_from(&options.bind);
     if let Some(roles) = &options.roles {
         route.rules.roles = Some(roles.clone());

@@ -1,12 +1,13 @@
 //! Routes, tables and the chains they name.
 
+use std::path::Path;
 use std::time::Duration;
 
 use http::Method;
 use tempfile::TempDir;
 
 use super::{BASE, deps, parse, with, with_route};
-use crate::config::{Config, Mode};
+use crate::config::{Config, Line, Mode};
 use crate::route::Found;
 
 #[test]
@@ -113,6 +114,60 @@ fn faults_in_a_table_point_into_it() {
             "imgate.yaml:10:14: routes[1].table: table /nonexistent/absent.yaml cannot be read: "
         )
     );
+}
+
+#[test]
+fn a_table_names_what_it_leaves_out_and_routes_none_of_it() {
+    let config = with_table(
+        "post: [/a: { line: released }]\nclosed:\n  - /b: not for users, ever\n  - /c/*name: { why: by GET, line: development }\n",
+    )
+    .unwrap();
+    let closed: Vec<_> = config
+        .closed
+        .iter()
+        .map(|c| (&*c.path, &*c.public, &*c.why, c.line, &*c.upstream, &*c.place))
+        .collect();
+    assert_eq!(
+        closed,
+        [
+            ("/b", "/api/b", "not for users, ever", None, "chat", "routes[1]"),
+            ("/c/*name", "/api/c/*name", "by GET", Some(Line::Development), "chat", "routes[1]"),
+        ]
+    );
+    assert!(matches!(config.routes.find("", &Method::POST, "/api/b"), Found::None));
+    let Found::Route(open) = config.routes.find("", &Method::POST, "/api/a") else { panic!("no route") };
+    assert_eq!((open.line, open.table.as_deref()), (Some(Line::Released), Some(Path::new("t.yaml"))));
+}
+
+#[test]
+fn what_is_left_out_has_a_reason_and_stands_once() {
+    let cases = [
+        (
+            "post: [/a]\nclosed:\n  - /a: no\n",
+            "DIR/t.yaml:3:5: closed[0]: /a stands here already, in post[0]\n  |\n3 |   - /a: no\n  |     ^\n\
+             hint: a table takes a path or leaves it out, once",
+        ),
+        (
+            "closed:\n  - /a: no\n  - /a: never\n",
+            "DIR/t.yaml:3:5: closed[1]: /a stands here already, in closed[0]\n  |\n3 |   - /a: never\n  |     ^\n\
+             hint: a table takes a path or leaves it out, once",
+        ),
+        ("closed:\n  - a: no\n", "DIR/t.yaml:2:5: closed[0]: a path begins with `/`"),
+        ("closed:\n  - /a\n", "DIR/t.yaml:2:5: closed[0]: a path is left out for a reason"),
+        ("closed:\n  - /a: ''\n", "DIR/t.yaml:2:9: closed[0]./a: a path is left out for a reason"),
+        ("closed:\n  - /a: { line: released }\n", "DIR/t.yaml:2:11: closed[0]./a: `why` is missing"),
+        (
+            "closed:\n  - /a: { why: no, line: old }\n",
+            "DIR/t.yaml:2:26: closed[0]./a.line: unknown word `old`",
+        ),
+        ("closed:\n  - /a: { wyh: no }\n", "DIR/t.yaml:2:11: closed[0]./a: unknown key `wyh`"),
+        ("closed:\n  - { /a: no, /b: no }\n", "DIR/t.yaml:2:"),
+        ("post:\n  - /a: { line: stable }\n", "DIR/t.yaml:2:17: post[0]./a.line: unknown word `stable`"),
+    ];
+    for (table, expected) in cases {
+        let error = with_table(table).unwrap_err();
+        assert!(error.starts_with(expected), "{table}: {error}");
+    }
 }
 
 #[test]
