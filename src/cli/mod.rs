@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod explain;
 mod openim;
+mod routes;
 mod run;
 mod seal_key;
 mod session;
@@ -39,6 +40,9 @@ enum Command {
     Check(check::Check),
     /// Show the route of a request: its chain, what is stripped and what is injected
     Explain(explain::Explain),
+    /// List the routes, and compare them with those of OpenIM's source
+    #[command(subcommand)]
+    Routes(routes::Routes),
     /// Sign a request the way a client does
     Sign(sign::Sign),
     /// Create, show, rotate and revoke sessions; seal them anew
@@ -169,6 +173,7 @@ impl Cli {
             Command::Ban(ban) => block_on(ban.run()),
             Command::Store(store) => block_on(store.run()),
             Command::SealKey(key) => key.run(),
+            Command::Routes(routes) => return routes.run(),
             Command::Demo(demo) => return demo.run(),
         }
         .map(|()| ExitCode::SUCCESS)

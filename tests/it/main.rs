@@ -20,6 +20,7 @@ mod redis;
 mod reload;
 mod rest;
 mod sealed;
+mod routes;
 mod sidecar;
 mod socket;
 mod tidy;
