@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use openim_standin::{Options, Standin};
+use openim_standin::{Answer, Options, Standin};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
@@ -13,7 +13,7 @@ const FRIENDS: &str = "/friend/get_friend_list";
 const BODY: &str = r#"{"userID":"ann"}"#;
 
 struct World {
-    _openim: Standin,
+    openim: Standin,
     _redis: RedisServer,
     gateway: Gateway,
     ann: Person,
@@ -24,7 +24,7 @@ async fn world() -> World {
     let redis = RedisServer::start();
     let ann = Person::new("ann", &redis, &openim).await;
     let gateway = Setup::new(&openim, &redis).patient().start().await;
-    World { _openim: openim, _redis: redis, gateway, ann }
+    World { openim, _redis: redis, gateway, ann }
 }
 
 #[tokio::test]
@@ -173,7 +173,8 @@ async fn metrics_count_what_happened() {
     for _ in 0..3 {
         g.send(&w.ann.post(FRIENDS, BODY)).await;
     }
-    g.send(&w.ann.post(FRIENDS, "[no JSON")).await;
+    w.openim.answer_next(FRIENDS, Answer::json(200, r#"{"errCode":1001,"errMsg":"ArgsError","errDlt":""}"#));
+    g.send(&w.ann.post(FRIENDS, BODY)).await;
     g.send(&Sent::new("POST", FRIENDS).body(b"{}")).await;
     g.send(&Sent::new("GET", FRIENDS)).await;
     let replayed = w.ann.post(FRIENDS, BODY);

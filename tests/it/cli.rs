@@ -85,7 +85,8 @@ fn written(change: impl FnOnce(String) -> String) -> tempfile::TempDir {
 #[test]
 fn help_lists_every_subcommand() {
     let help = imgate(Path::new("."), &["--help"]).ok();
-    for command in ["run", "check", "explain", "sign", "session", "token", "ban", "store", "seal-key", "demo"]
+    for command in
+        ["run", "check", "explain", "routes", "sign", "session", "token", "ban", "store", "seal-key", "demo"]
     {
         assert!(help.lines().any(|line| line.trim_start().starts_with(&format!("{command} "))), "{command}");
         assert!(imgate(Path::new("."), &[command, "--help"]).ok().contains("Usage: imgate"), "{command}");
@@ -170,9 +171,11 @@ fn explain_tells_the_way_of_a_request() {
                 "chain user",
                 "1. operation_id",
                 "2. verify_signature",
-                "3. resolve_token",
-                "4. strip_credentials removes signature, signature-input, content-digest, authorization, proxy-authorization, cookie, token",
-                "5. inject_token",
+                "3. bind_identity",
+                "4. resolve_token",
+                "5. strip_credentials removes signature, signature-input, content-digest, authorization, proxy-authorization, cookie, token",
+                "6. inject_token",
+                "rules binds userID = caller",
                 "way exchange: whole request (at most 65536 bytes), whole answer",
                 "upstream openim_api (127.0.0.1:9), as /friend/get_friend_list",
                 "timeout 9000 ms until the answer begins",

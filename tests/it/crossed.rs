@@ -142,7 +142,7 @@ fn setup(upstream: &Upstream, redis: &RedisServer, read_timeout: &str, more: &st
     let mut setup = Setup::at(upstream.address, upstream.address, &redis.address());
     let timeouts = format!("connect_timeout: 1s, read_timeout: {read_timeout}");
     setup.upstreams = format!("  scripted: {{ servers: [\"{}\"], {timeouts} }}", upstream.address);
-    setup.routes = format!("  - {{ path: {PATH}, upstream: scripted, chain: user, {more} }}");
+    setup.routes = format!("  - {{ path: {PATH}, upstream: scripted, chain: user, bind: none, {more} }}");
     setup
 }
 

@@ -18,7 +18,8 @@ use crate::support::{
     Act, Client, Gateway, Person, RedisServer, Reply, Setup, Upstream, leaks, ok, within, writer,
 };
 
-const PATH: &str = "/friend/get_friend_list";
+/// A path whose body names nobody.
+const PATH: &str = "/group/get_groups_info";
 
 /// What a busy machine may add to any bound.
 const SLACK: Duration = Duration::from_millis(1500);

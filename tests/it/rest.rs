@@ -41,7 +41,7 @@ async fn a_signed_request_reaches_openim_with_the_callers_token() {
         .header("TOKEN", "mine too")
         .header("Authorization", "Bearer app-credential")
         .header("Cookie", "app=credential")
-        .header("Content-Type", "application/x-protobuf")
+        .header("Content-Type", "application/json; charset=utf-8")
         .header("X-Request-Api", "http://evil.example")
         .header("X-Forwarded-For", "6.6.6.6")
         .header("X-Forwarded-Prefix", "/evil")
@@ -134,8 +134,10 @@ async fn each_refusal_has_its_envelope_and_reaches_nobody() {
         ("expired session", expired.post(FRIENDS, BODY), (401, 1501)),
         ("revoked session", revoked.post(FRIENDS, BODY), (401, 1506)),
         ("banned user", banned.post(FRIENDS, BODY), (401, 1506)),
-        ("no token", tokenless.post(FRIENDS, BODY), (401, 1507)),
+        ("no token", tokenless.post(FRIENDS, r#"{"userID":"tok"}"#), (401, 1507)),
         ("an admin", admin.post(FRIENDS, BODY), (403, 1002)),
+        ("another user", w.ann.post(FRIENDS, r#"{"userID":"bob"}"#), (403, 1002)),
+        ("protobuf", good().header("Content-Type", "application/x-protobuf"), (400, 20202)),
         ("no route", w.ann.post("/auth/get_admin_token", "{}"), (404, 20201)),
         ("admin route", w.ann.post("/msg/send_msg", "{}"), (404, 20201)),
         ("escaped route", w.ann.post("/%66riend/get_friend_list", BODY), (400, 20202)),

@@ -4,6 +4,7 @@ mod conf;
 mod refused;
 mod routes;
 mod secrets;
+mod tables;
 mod understood;
 
 use std::collections::HashSet;

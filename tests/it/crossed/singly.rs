@@ -38,7 +38,8 @@ async fn pair(timeout: &str, act: impl Fn(&Got) -> Vec<Act> + Send + Sync + 'sta
     .await;
     let more = format!("methods: [POST, HEAD], timeout: {timeout}");
     let mut setup = setup(&upstream, &redis, "5s", &more);
-    let again = format!("  - {{ path: {SAFE}, upstream: scripted, chain: user, replay_safe: true }}");
+    let again =
+        format!("  - {{ path: {SAFE}, upstream: scripted, chain: user, bind: none, replay_safe: true }}");
     setup.routes = format!("{}\n{again}", setup.routes);
     let gateway = setup.start().await;
     Pair { ann, bob, gateway, seen, _upstream: upstream, _redis: redis }

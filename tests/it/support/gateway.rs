@@ -80,6 +80,7 @@ chains:
   user:
     - operation_id: {{}}
     - verify_signature: {{ {verify} }}
+    - bind_identity: {{}}
     - resolve_token: {{}}
     - strip_credentials: {{}}
     - inject_token: {{}}
