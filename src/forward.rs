@@ -1,52 +1,21 @@
-//! What of a request is passed on: the one list of headers that never cross the gateway.
+//! What of a request is passed on, and what the gateway adds.
 //!
 //! [`clean`] runs before any filter, so that what a filter sets afterwards cannot be removed by the
 //! client naming it in `Connection`. Then each way to the upstream adds the same headers of ours.
 
-use std::collections::HashSet;
 use std::net::IpAddr;
-use std::sync::LazyLock;
 
-use foldhash::fast::RandomState;
-use http::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, PROXY_AUTHENTICATE, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, Method};
 use pingora_http::RequestHeader;
 
+use imgate_filters::reserved::{
+    X_FORWARDED_FOR, X_FORWARDED_PROTO, X_REAL_IP, X_REQUEST_API, is_never_forwarded,
+};
 use imgate_filters::{Cause, Reject};
-
-/// The public base URL, from which OpenIM builds object URLs.
-///
-/// Source: open-im-server `internal/api/third.go`, `setURLPrefix`.
-pub const X_REQUEST_API: HeaderName = HeaderName::from_static("x-request-api");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-
-/// Headers of one connection only (RFC 9110 section 7.6.1), and those by which a client could pass
-/// for a proxy or steer OpenIM.
-static NEVER: LazyLock<HashSet<HeaderName, RandomState>> = LazyLock::new(|| {
-    let names =
-        ["keep-alive", "proxy-connection", "http2-settings", "compression", "x-client-ip", "true-client-ip"]
-            .map(HeaderName::from_static);
-    let standard =
-        [CONNECTION, TE, TRAILER, UPGRADE, PROXY_AUTHENTICATE, EXPECT, FORWARDED, X_REAL_IP, X_REQUEST_API];
-    standard.into_iter().chain(names).collect()
-});
 
 /// How many headers a `Connection` may name. Pingora's own limit for what it forwards.
 const MAX_NOMINATED: usize = 10;
-
-fn is_never_forwarded(name: &HeaderName) -> bool {
-    let text = name.as_str();
-    NEVER.contains(name)
-        || text.starts_with("x-forwarded-")
-        || text.starts_with("x-imgate-")
-        // A server that folds `_` into `-` would read `X_Forwarded_For` as ours. nginx drops these too.
-        || text.contains('_')
-}
 
 /// Removes what must not cross the gateway: hop-by-hop headers, those that `Connection` names, forged
 /// forwarding and identity headers, and names with an underscore.

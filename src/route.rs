@@ -10,6 +10,7 @@ use std::fmt;
 
 use foldhash::fast::RandomState;
 use http::Method;
+pub use imgate_filters::path::{PathFault, check_path};
 
 type Map<V> = HashMap<Box<str>, V, RandomState>;
 
@@ -348,100 +349,6 @@ impl<T: Clone + fmt::Debug> TableBuilder<T> {
     pub fn build(self) -> Table<T> {
         Table { routes: self.routes.into(), hosts: self.hosts, any_host: self.any_host }
     }
-}
-
-/// Why a path is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PathFault {
-    /// It does not begin with `/`.
-    #[error("a path begins with `/`")]
-    NotAbsolute,
-    /// It has two `/` in a row, which some hops take for one.
-    #[error("a path has no empty segment")]
-    EmptySegment,
-    /// It has a segment `.` or `..`, which some hops resolve.
-    #[error("a path has no segment `.` or `..`")]
-    DotSegment,
-    /// It has a byte that is not visible ASCII.
-    #[error("a path is visible ASCII")]
-    Byte,
-    /// It has a `\`, `;`, `#` or `?`, which some hops take for a delimiter.
-    #[error("a path has no `\\`, `;`, `#` or `?`")]
-    Delimiter,
-    /// It has a `%` without two hexadecimal digits behind it.
-    #[error("a `%` in a path has two hexadecimal digits behind it")]
-    BadEscape,
-    /// It has an escape of something that needs none or that a hop could take for a delimiter.
-    #[error("a path escapes no letter, digit, `-`, `.`, `_`, `~`, `/`, `\\`, `%`, `;` or control character")]
-    Disguise,
-}
-
-impl PathFault {
-    /// A stable word for logs and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NotAbsolute => "path_not_absolute",
-            Self::EmptySegment => "path_empty_segment",
-            Self::DotSegment => "path_dot_segment",
-            Self::Byte => "path_byte",
-            Self::Delimiter => "path_delimiter",
-            Self::BadEscape => "path_bad_escape",
-            Self::Disguise => "path_disguise",
-        }
-    }
-}
-
-/// Refuses a path that means one thing here and could mean another behind us.
-///
-/// # Errors
-/// The path, as sent and without its query, is not absolute, has empty or dot segments, a delimiter or
-/// a byte outside visible ASCII, or an escape that is malformed or hides something.
-pub fn check_path(path: &str) -> Result<(), PathFault> {
-    let Some(segments) = path.strip_prefix('/') else { return Err(PathFault::NotAbsolute) };
-    if segments.is_empty() {
-        return Ok(());
-    }
-    // Only the last segment may be empty: a path may end in `/`.
-    let mut rest = Some(segments);
-    while let Some(text) = rest {
-        let (segment, behind) = match text.split_once('/') {
-            Some((segment, behind)) => (segment, Some(behind)),
-            None => (text, None),
-        };
-        if segment.is_empty() && behind.is_some() {
-            return Err(PathFault::EmptySegment);
-        }
-        check_segment(segment)?;
-        rest = behind;
-    }
-    Ok(())
-}
-
-fn check_segment(segment: &str) -> Result<(), PathFault> {
-    if segment == "." || segment == ".." {
-        return Err(PathFault::DotSegment);
-    }
-    let bytes = segment.as_bytes();
-    for (i, byte) in bytes.iter().enumerate() {
-        match byte {
-            b'\\' | b';' | b'#' | b'?' => return Err(PathFault::Delimiter),
-            b'%' => check_escape(bytes.get(i + 1..i + 3))?,
-            byte if !byte.is_ascii_graphic() => return Err(PathFault::Byte),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-fn check_escape(digits: Option<&[u8]>) -> Result<(), PathFault> {
-    let value = |digit: u8| char::from(digit).to_digit(16);
-    let Some(&[high, low]) = digits else { return Err(PathFault::BadEscape) };
-    let (Some(high), Some(low)) = (value(high), value(low)) else { return Err(PathFault::BadEscape) };
-    let Ok(decoded) = u8::try_from(high * 16 + low) else { return Err(PathFault::BadEscape) };
-    let hides = decoded.is_ascii_alphanumeric()
-        || decoded.is_ascii_control()
-        || matches!(decoded, b'-' | b'.' | b'_' | b'~' | b'/' | b'\\' | b'%' | b';');
-    if hides { Err(PathFault::Disguise) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -35,6 +35,13 @@ pub mod assert_identity;
 pub mod verify_socket;
 
 pub mod secret;
+pub mod path;
+
+pub mod authority;
+
+pub mod reserved;
+
+pub mod size;
 
 mod duration;
 

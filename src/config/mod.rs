@@ -14,7 +14,6 @@ mod place;
 mod problem;
 mod public_url;
 mod resolve;
-mod size;
 mod source;
 mod suggest;
 mod table;

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use http::HeaderValue;
+pub(super) use imgate_filters::authority::{is_host, parse_authority};
 
 /// A public URL: scheme, host, perhaps a port and a path; no `/` at its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,40 +91,6 @@ impl Scheme {
             Self::Https => "https",
         }
     }
-}
-
-/// Reads `host[:port]` into lower case, without the default port of `scheme`; `None` if it is no such
-/// thing.
-pub(super) fn parse_authority(text: &str, scheme: &str) -> Option<Box<str>> {
-    let (name, port) = match text.rsplit_once(':') {
-        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
-        _ => (text, None),
-    };
-    if !is_host(name) {
-        return None;
-    }
-    let name = name.to_ascii_lowercase();
-    let Some(port) = port else { return Some(name.into()) };
-    // A sign would get past `parse`.
-    let port: u16 = port.bytes().all(|b| b.is_ascii_digit()).then(|| port.parse().ok())??;
-    let default = if scheme == "https" { 443 } else { 80 };
-    match port {
-        0 => None,
-        port if port == default => Some(name.into()),
-        port => Some(format!("{name}:{port}").into()),
-    }
-}
-
-/// Whether this is a name or an address, without a port.
-pub(super) fn is_host(name: &str) -> bool {
-    if let Some(address) = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        return address.parse::<std::net::Ipv6Addr>().is_ok();
-    }
-    let legal = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    };
-    name.len() <= 253 && name.split('.').all(legal)
 }
 
 #[cfg(test)]

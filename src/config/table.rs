@@ -15,13 +15,13 @@
 use std::fmt;
 
 use imgate_filters::rules::{Bind, Platforms, Roles};
+use imgate_filters::size::Size;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde_saphyr::Spanned;
 
 use super::meaning::Line;
 use super::period::Timeout;
-use super::size::Size;
 use crate::route::Methods;
 
 /// A table as it was written.

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use imgate_filters::rules::{Bind, Platforms, Roles};
+use imgate_filters::size::Size;
 use imgate_filters::{Cause, Step};
 use imgate_identity::key::KeyConfig;
 use serde::Deserialize;
@@ -13,7 +14,6 @@ use serde_saphyr::Spanned;
 use super::SecretSource;
 use super::named::Named;
 use super::period::{Period, Timeout};
-use super::size::Size;
 use crate::route::Methods;
 
 #[derive(Deserialize)]

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
+use imgate_filters::size::Size;
 use serde_saphyr::Spanned;
 
 use super::Faults;
@@ -12,7 +13,6 @@ use crate::access_log;
 use crate::config::meaning::Limits;
 use crate::config::problem::{HostForm, Problem};
 use crate::config::public_url::{PublicUrl, parse_authority};
-use crate::config::size::Size;
 use crate::config::written;
 use crate::cors::{Origins, Policy};
 

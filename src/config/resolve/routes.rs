@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use imgate_filters::Rules;
+use imgate_filters::size::Size;
 use serde_saphyr::{Location, Spanned};
 
 use super::edge::{MAX_BODY, bounded};
@@ -14,7 +15,6 @@ use crate::config::meaning::{Chain, Closed, Limits, Mode, Route, Upstream};
 use crate::config::period::Timeout;
 use crate::config::problem::{Beside, Found, HostForm, Problem};
 use crate::config::public_url::is_host;
-use crate::config::size::Size;
 use crate::config::source::{Mark, Source};
 use crate::config::suggest::Suggestion;
 use crate::config::{table, written, yaml};
