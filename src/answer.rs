@@ -12,7 +12,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora_http::ResponseHeader;
 
-use crate::cors;
+use imgate_filters::cors;
 
 /// Answers below this are sent as they are, in bytes.
 const GZIP_FROM: usize = 1024;

@@ -10,11 +10,10 @@ use http::HeaderValue;
 use imgate_filters::chain::Chain;
 use imgate_filters::context::Place;
 use imgate_filters::reject::Answers;
-use imgate_filters::{Authorities, Deps, Registry, ReplayMemory};
+use imgate_filters::{Authorities, Deps, Registry, ReplayMemory, cors};
 use imgate_identity::store::{BadRedisUrl, Memory, Store};
 
 use crate::config::{self, Config, ConfigError, StoreSource};
-use crate::cors;
 use crate::exchange::Repeat;
 use crate::forward::Ours;
 use crate::jwks;
@@ -79,7 +78,7 @@ pub struct Snapshot {
     pub jwks: Arc<jwks::Feeds>,
     /// What refusals look like.
     pub answers: Answers,
-    /// The cross-origin policy.
+    /// The cross-origin policy of routes whose chain has none.
     pub cors: cors::Policy,
     /// What we tell upstreams.
     pub ours: Ours,
@@ -92,9 +91,19 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// What an answer of ours needs to know of a request from this page and of this name.
-    pub fn to<'a>(&'a self, origin: Option<&'a HeaderValue>, operation_id: &'a HeaderValue) -> To<'a> {
-        To { answers: &self.answers, cors: &self.cors, origin, operation_id }
+    /// The cross-origin policy of a route, or of what is answered before one is found.
+    pub fn policy<'a>(&'a self, route: Option<&'a Route>) -> &'a cors::Policy {
+        route.and_then(|route| route.chain.cors()).unwrap_or(&self.cors)
+    }
+
+    /// What an answer of ours needs to know of a request on this route, from this page and of this name.
+    pub fn to<'a>(
+        &'a self,
+        route: Option<&'a Route>,
+        origin: Option<&'a HeaderValue>,
+        operation_id: &'a HeaderValue,
+    ) -> To<'a> {
+        To { answers: &self.answers, cors: self.policy(route), origin, operation_id }
     }
 }
 

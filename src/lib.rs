@@ -32,8 +32,6 @@ pub mod answer;
 
 pub mod reply;
 
-pub mod cors;
-
 pub mod access_log;
 
 pub mod jwks;

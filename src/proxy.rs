@@ -16,9 +16,10 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::HeaderValue;
 use http::header::{HOST, ORIGIN};
+use http::{HeaderValue, Method};
 use imgate_filters::context::Place;
+use imgate_filters::cors::{self, Preflight};
 use imgate_filters::reject::{Hint, RETRY_AFTER};
 use imgate_filters::{Cause, Context, Flow, Reject, Request};
 use imgate_identity::time::UnixTime;
@@ -229,7 +230,7 @@ impl ProxyHttp for Gateway {
         notes: &mut Notes,
     ) -> Result<()> {
         let dropped: Vec<_> =
-            head.headers.keys().filter(|name| crate::cors::is_cors_header(name)).cloned().collect();
+            head.headers.keys().filter(|name| cors::is_cors_header(name)).cloned().collect();
         for name in &dropped {
             head.remove_header(name);
         }
@@ -274,11 +275,12 @@ impl Gateway {
         let client = operation::client(downstream);
         let mut cx = Context::new(UnixTime::now, client, operation::of(&head), Place::unknown());
 
-        if let Some(preflight) = snapshot.cors.preflight(&head) {
+        if let Some(preflight) = Preflight::of(&head) {
+            let answer = respond::preflight(snapshot, &head, preflight);
             notes.cx = Some(cx);
             notes.head = Some(head);
-            notes.outcome.status = preflight.status.as_u16();
-            self.write(downstream, preflight, Bytes::new()).await?;
+            notes.outcome.status = answer.status.as_u16();
+            self.write(downstream, answer, Bytes::new()).await?;
             return Ok(Handled::Done);
         }
 
@@ -312,7 +314,7 @@ impl Gateway {
         notes: &mut Notes,
         snapshot: &Arc<Snapshot>,
     ) -> Result<Outgoing, Reject> {
-        let route = Arc::clone(find(snapshot, head)?);
+        let route = Arc::clone(find(snapshot, head, &head.method)?);
         notes.route = Some(Arc::clone(&route));
         cx.place = Arc::clone(&route.place);
         let ask = match route.mode {
@@ -335,7 +337,7 @@ impl Gateway {
             let passed = route.chain.request(&mut Request { head, body: &mut body }, cx).await;
             notes.outcome.chain = notes.started.elapsed();
             if let Flow::Reply(fixed) = passed? {
-                let to = snapshot.to(notes.origin.as_ref(), cx.operation_id.value());
+                let to = snapshot.to(Some(&route), notes.origin.as_ref(), cx.operation_id.value());
                 return Ok(Outgoing::Reply(reply::fixed(&fixed, to)));
             }
             match route.mode {
@@ -459,13 +461,14 @@ fn take_head(downstream: &mut ServerSession) -> Result<RequestHeader> {
     Ok(std::mem::replace(head, rest))
 }
 
-fn find<'a>(snapshot: &'a Snapshot, head: &RequestHeader) -> Result<&'a Arc<Route>, Reject> {
+/// Finds the route of a request of this head and method.
+fn find<'a>(snapshot: &'a Snapshot, head: &RequestHeader, method: &Method) -> Result<&'a Arc<Route>, Reject> {
     let raw = std::str::from_utf8(head.raw_path())
         .map_err(|_| Reject::new(Cause::BadRequest, "target_not_ascii"))?;
     let path = raw.split_once('?').map_or(raw, |(path, _)| path);
     check_path(path).map_err(|fault| Reject::new(Cause::BadRequest, fault.as_str()))?;
     let host = head.headers.get(HOST).and_then(|h| h.to_str().ok()).unwrap_or("");
-    match snapshot.table.find(host, &head.method, path) {
+    match snapshot.table.find(host, method, path) {
         Found::Route(route) => Ok(route),
         Found::MethodNotAllowed(allow) => {
             Err(Reject::new(Cause::MethodNotAllowed, "method_not_allowed").with(Hint::Allow(allow.into())))

@@ -6,10 +6,9 @@
 use http::HeaderValue;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use imgate_filters::reject::{Answer, Answers, Hint, Reject};
-use imgate_filters::{Fixed, operation_id};
+use imgate_filters::{Fixed, cors, operation_id};
 use pingora_http::ResponseHeader;
 
-use crate::cors;
 use crate::envelope;
 
 /// The header that tells a client our clock, in seconds since the Unix epoch.

@@ -8,7 +8,8 @@ use bytes::BytesMut;
 use criterion::Criterion;
 use http::{HeaderValue, Method};
 use imgate::forward::{self, Ours};
-use imgate::{cors, envelope, reply};
+use imgate::{envelope, reply};
+use imgate_filters::cors;
 use imgate_filters::reject::{Answers, Cause, Hint, Reject};
 
 use crate::arrivals::{Arrivals, CLIENT, MESSAGE, NOW};

@@ -3,9 +3,12 @@
 //! [`Chain::new`] refuses a list in which a fact is read before it is written. Nothing in a request
 //! can shorten a chain: [`Chain::request`] has one loop and no way around it.
 
+use std::sync::Arc;
+
 use pingora_http::ResponseHeader;
 
 use crate::context::{Context, Fact, Shadowed};
+use crate::cors::Policy;
 use crate::reject::{Cause, Reject};
 use crate::{BodyUse, BuildError, Credentials, Deps, Filter, Flow, Request, Rule, Shadow, Step};
 
@@ -70,6 +73,38 @@ pub enum ChainError {
         /// Where it belongs.
         hint: &'static str,
     },
+    /// The filter edits a header that a later one verifies.
+    #[error(
+        "edits headers of the request before `{reader}` has read the credentials in them\nhint: put it below {reader}"
+    )]
+    EarlyEdit {
+        /// Which one.
+        index: usize,
+        /// The filter that reads them.
+        reader: &'static str,
+    },
+    /// The filter bounds a body that is read already.
+    #[error("bounds a body that `{reader}` has read already\nhint: put it above {reader}")]
+    LateLimit {
+        /// Which one.
+        index: usize,
+        /// The filter that read it.
+        reader: &'static str,
+    },
+    /// What its route allows a caller would be done to a path that the route does not name.
+    #[error(
+        "changes the path of requests with a bound body or an injected token\nhint: name OpenIM's own path in the route, and say `at` there if clients know it by a longer one"
+    )]
+    Diverted {
+        /// Which one.
+        index: usize,
+    },
+    /// A chain with two cross-origin policies.
+    #[error("gives the chain a second cross-origin policy\nhint: a chain has one")]
+    SecondPolicy {
+        /// Which one.
+        index: usize,
+    },
 }
 
 impl ChainError {
@@ -81,7 +116,11 @@ impl ChainError {
             | Self::Rewritten { index, .. }
             | Self::Shadowed { index }
             | Self::Unbound { index }
-            | Self::Misplaced { index, .. } => index,
+            | Self::Misplaced { index, .. }
+            | Self::EarlyEdit { index, .. }
+            | Self::LateLimit { index, .. }
+            | Self::Diverted { index }
+            | Self::SecondPolicy { index } => index,
         }
     }
 }
@@ -91,6 +130,7 @@ impl ChainError {
 pub struct Chain {
     filters: Box<[Named]>,
     writes: Vec<Fact>,
+    cors: Option<Arc<Policy>>,
 }
 
 impl Chain {
@@ -131,7 +171,15 @@ impl Chain {
             writes.extend(filter.writes());
         }
         check_stripping(&filters)?;
-        Ok(Self { filters: filters.into(), writes })
+        check_verifying(&filters)?;
+        check_limits(&filters)?;
+        let rewrites = filters.iter().position(|named| named.filter.rewrite().is_some());
+        let tied = [Fact::Bound, Fact::Injected].iter().any(|fact| writes.contains(fact));
+        if let Some(index) = rewrites.filter(|_| tied) {
+            return Err(ChainError::Diverted { index });
+        }
+        let cors = only_policy(&filters)?;
+        Ok(Self { filters: filters.into(), writes, cors })
     }
 
     /// Whether a request that passed this chain has this fact.
@@ -153,6 +201,11 @@ impl Chain {
     /// The filter that needs this rule to be stated.
     pub fn demands(&self, rule: Rule) -> Option<&Named> {
         self.filters.iter().find(|named| named.filter.demands().contains(&rule))
+    }
+
+    /// The cross-origin policy of its routes, if they have one of their own.
+    pub fn cors(&self) -> Option<&Policy> {
+        self.cors.as_deref()
     }
 
     /// The filters, in order.
@@ -215,6 +268,37 @@ fn check_stripping(filters: &[Named]) -> Result<(), ChainError> {
         }
     }
     Ok(())
+}
+
+/// What a client signed is what it sent: no header is edited before all credentials are read.
+fn check_verifying(filters: &[Named]) -> Result<(), ChainError> {
+    let does = |named: &Named, what| named.filter.credentials() == what;
+    let edits = filters.iter().position(|named| does(named, Credentials::Edits));
+    let Some(index) = edits else { return Ok(()) };
+    match filters[index..].iter().find(|named| does(named, Credentials::Reads)) {
+        Some(reader) => Err(ChainError::EarlyEdit { index, reader: reader.name }),
+        None => Ok(()),
+    }
+}
+
+/// A bound comes too late for a body that is in memory.
+fn check_limits(filters: &[Named]) -> Result<(), ChainError> {
+    let does = |named: &Named, what| named.filter.body() == what;
+    let limits = filters.iter().rposition(|named| does(named, BodyUse::Limits));
+    let Some(index) = limits else { return Ok(()) };
+    match filters[..index].iter().find(|named| does(named, BodyUse::Reads)) {
+        Some(reader) => Err(ChainError::LateLimit { index, reader: reader.name }),
+        None => Ok(()),
+    }
+}
+
+fn only_policy(filters: &[Named]) -> Result<Option<Arc<Policy>>, ChainError> {
+    let mut given = filters.iter().enumerate().filter_map(|(i, named)| Some((i, named.filter.cors()?)));
+    let first = given.next().map(|(_, policy)| Arc::clone(policy));
+    match given.next() {
+        Some((index, _)) => Err(ChainError::SecondPolicy { index }),
+        None => Ok(first),
+    }
 }
 
 #[cfg(test)]

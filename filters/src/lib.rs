@@ -35,6 +35,20 @@ pub mod assert_identity;
 pub mod verify_socket;
 
 pub mod secret;
+pub mod headers;
+
+pub mod rewrite_path;
+
+pub mod ip_allow;
+
+pub mod ip_deny;
+
+pub mod networks;
+
+pub mod body_limit;
+
+pub mod cors;
+
 pub mod path;
 
 pub mod authority;
@@ -68,6 +82,9 @@ pub use crate::rules::{Rule, Rules};
 pub use crate::step::{Registry, Step};
 pub use crate::verify_jwt::Jwks;
 pub use crate::verify_signature::ReplayMemory;
+
+use crate::cors::Policy;
+use crate::rewrite_path::PathRewrite;
 
 /// What a filter decided about a request it did not refuse.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +124,8 @@ pub enum Shadow {
 pub enum BodyUse {
     /// The filter never looks at the body.
     Ignores,
+    /// The filter bounds how large it may be; it must come before those that read it.
+    Limits,
     /// The filter reads the whole body before it decides; its routes cannot stream one.
     Reads,
 }
@@ -116,6 +135,8 @@ pub enum BodyUse {
 pub enum Credentials {
     /// It has no business with them.
     Leaves,
+    /// It edits headers that might be somebody's credentials; it must come after they are read.
+    Edits,
     /// It reads the client's; it must come before they are stripped.
     Reads,
     /// It removes the client's, and anything of the same name; it must come before ours are injected.
@@ -191,6 +212,17 @@ pub trait Filter: Send + Sync {
     /// Whether it may run in shadow mode. A filter that may writes no fact and edits nothing.
     fn shadow(&self) -> Shadow {
         Shadow::Never
+    }
+
+    /// The cross-origin policy of its chain, if it gives one.
+    fn cors(&self) -> Option<&Arc<Policy>> {
+        None
+    }
+
+    /// What it makes of the path that is forwarded, if it changes it. No such filter stands in a chain
+    /// that binds bodies or injects a token.
+    fn rewrite(&self) -> Option<&PathRewrite> {
+        None
     }
 
     /// What it does, for `imgate explain`: a few words, no secrets.
@@ -283,6 +315,18 @@ pub enum BuildError {
     /// A header in `also` that is not a header name, or that the gateway itself must set.
     #[error("`also` holds something that is no header name, or one the upstream cannot do without")]
     BadHeader,
+    /// Edits of headers that cannot be.
+    #[error(transparent)]
+    Headers(#[from] headers::BadEdit),
+    /// A rewriting of paths that changes none.
+    #[error("changes no path\nhint: name `strip_prefix`, `add_prefix` or `paths`")]
+    NoRewrite,
+    /// A set of addresses that cannot be had.
+    #[error(transparent)]
+    Networks(#[from] networks::BadNetworks),
+    /// A cross-origin policy that makes no sense.
+    #[error(transparent)]
+    Cors(#[from] cors::CredentialsForAll),
 }
 
 /// Writes out the list of all filters: the YAML name of each beside what it is configured by.
@@ -338,6 +382,18 @@ catalogue! {
     AssertIdentity(assert_identity) = "assert_identity",
     /// Checks the query of a WebSocket handshake.
     VerifySocket(verify_socket) = "verify_socket",
+    /// Edits headers of requests and answers.
+    Headers(headers) = "headers",
+    /// Forwards a request under another path.
+    RewritePath(rewrite_path) = "rewrite_path",
+    /// Lets requests in from some addresses only.
+    IpAllow(ip_allow) = "ip_allow",
+    /// Refuses requests from some addresses.
+    IpDeny(ip_deny) = "ip_deny",
+    /// Takes no larger body than this.
+    BodyLimit(body_limit) = "body_limit",
+    /// Gives its routes a cross-origin policy of their own.
+    Cors(cors) = "cors",
 }
 
 /// Leaves exactly one `name` header, with this value.

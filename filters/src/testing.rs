@@ -16,7 +16,7 @@ use imgate_identity::sign::{self, HttpKey, Nonce, Target};
 use imgate_identity::store::{CacheConfig, Memory, Store, Writer};
 use imgate_identity::time::UnixTime;
 use imgate_identity::user::{Platform, UserId};
-use pingora_http::RequestHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::chain::{Chain, ChainError};
 use crate::context::{Caller, Context, Fact, OperationId, Place, ProvenAdmin};
@@ -205,6 +205,7 @@ pub(crate) struct Sample {
     pub(crate) head: RequestHeader,
     pub(crate) body: Option<Bytes>,
     pub(crate) place: Place,
+    pub(crate) client: IpAddr,
 }
 
 impl Sample {
@@ -212,6 +213,11 @@ impl Sample {
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.head.append_header(name.to_owned(), value).unwrap();
         self
+    }
+
+    /// Sends it from this address.
+    pub(crate) fn from(self, client: &str) -> Self {
+        Self { client: client.parse().unwrap(), ..self }
     }
 
     /// Sends it to a route with these rules, as YAML has them.
@@ -238,7 +244,7 @@ fn sample(method: &str, target: &str, body: Option<&str>) -> Sample {
     head.insert_header("host", "im.example.com").unwrap();
     let place = Place { route: "/x".into(), upstream: "openim_api".into(), ..Place::default() };
     let body = body.map(|b| Bytes::copy_from_slice(b.as_bytes()));
-    Sample { head, body, place }
+    Sample { head, body, place, client: IpAddr::V4(Ipv4Addr::LOCALHOST) }
 }
 
 /// An unsigned GET.
@@ -369,18 +375,36 @@ pub(crate) async fn run(yaml: &str, sample: Sample) -> Outcome {
 pub(crate) async fn run_all(yaml: &str, samples: Vec<Sample>) -> Vec<Outcome> {
     let chain = Chain::build(&parse(yaml), &deps().await).unwrap_or_else(|e| panic!("{e}"));
     let mut outcomes = Vec::new();
-    for Sample { mut head, body, place } in samples {
-        let operation_id = head
-            .headers
-            .get("operationid")
-            .and_then(OperationId::from_client)
-            .unwrap_or_else(|| OperationId::generated(HeaderValue::from_static("generated")));
-        let mut cx = Context::new(clock, IpAddr::V4(Ipv4Addr::LOCALHOST), operation_id, place.into());
-        let mut body = FixedBody { bytes: body, limit: 64 * 1024 };
-        let result = chain.request(&mut Request { head: &mut head, body: &mut body }, &mut cx).await;
-        outcomes.push(Outcome { result, head, body: body.bytes, cx });
+    for sample in samples {
+        outcomes.push(run_one(&chain, sample).await);
     }
     outcomes
+}
+
+/// What becomes of an answer with these headers to a request that passes.
+pub(crate) async fn answered(yaml: &str, sample: Sample, lines: &[(&'static str, &str)]) -> ResponseHeader {
+    let chain = Chain::build(&parse(yaml), &deps().await).unwrap_or_else(|e| panic!("{e}"));
+    let out = run_one(&chain, sample).await;
+    assert_eq!(out.refused(), None);
+    let mut head = ResponseHeader::build(200, None).unwrap();
+    for (name, value) in lines {
+        head.append_header(*name, *value).unwrap();
+    }
+    chain.response(&mut head, &out.cx);
+    head
+}
+
+async fn run_one(chain: &Chain, sample: Sample) -> Outcome {
+    let Sample { mut head, body, place, client } = sample;
+    let operation_id = head
+        .headers
+        .get("operationid")
+        .and_then(OperationId::from_client)
+        .unwrap_or_else(|| OperationId::generated(HeaderValue::from_static("generated")));
+    let mut cx = Context::new(clock, client, operation_id, place.into());
+    let mut body = FixedBody { bytes: body, limit: 64 * 1024 };
+    let result = chain.request(&mut Request { head: &mut head, body: &mut body }, &mut cx).await;
+    Outcome { result, head, body: body.bytes, cx }
 }
 
 /// Every YAML block in the head of a filter's file builds, so the documents cannot lie.

@@ -76,10 +76,21 @@ fn describe(route: &Route, path: &str) -> String {
     lines.push("            sets x-forwarded-for, x-real-ip, x-forwarded-proto, x-request-api".to_owned());
     lines.push(format!("  way       {}", way(route)));
     let servers: Vec<String> = route.upstream.load().map(|(address, _)| address.to_string()).collect();
-    let forwarded = path.get(route.place.strip..).filter(|p| p.starts_with('/')).unwrap_or(path);
-    lines.push(format!("  upstream  {} ({}), as {forwarded}", route.upstream.name, servers.join(", ")));
+    lines.push(format!(
+        "  upstream  {} ({}), as {}",
+        route.upstream.name,
+        servers.join(", "),
+        forwarded(route, path)
+    ));
     lines.push(format!("  timeout   {} ms until the answer begins", route.timeout.as_millis()));
     lines.join("\n")
+}
+
+/// The path under which the upstream gets a request.
+fn forwarded(route: &Route, path: &str) -> Box<str> {
+    let path = path.get(route.place.strip..).filter(|p| p.starts_with('/')).unwrap_or(path);
+    let rewrites = route.chain.filters().iter().filter_map(|named| named.filter.rewrite());
+    rewrites.fold(path.into(), |path: Box<str>, rewrite| rewrite.apply(&path).unwrap_or(path))
 }
 
 /// Says whom the route lets in.

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use imgate_filters::Rules;
 use imgate_filters::reject::Answers;
+use imgate_filters::{Rules, cors};
 use imgate_identity::assertion::AssertionKey;
 use imgate_identity::store::{CacheConfig, Layout, RedisConfig};
 use imgate_identity::user::UserId;
@@ -18,7 +18,7 @@ use super::error::Fault;
 use super::public_url::PublicUrl;
 use super::source::Mark;
 use crate::route::{Methods, Pattern, Table};
-use crate::{access_log, cors, upstream};
+use crate::{access_log, upstream};
 
 /// A whole configuration.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub struct Config {
     pub threads: usize,
     /// Bounds that hold for every route.
     pub limits: Limits,
-    /// The cross-origin policy.
+    /// The cross-origin policy of routes whose chain has none.
     pub cors: cors::Policy,
     /// Where the access log goes.
     pub access_log: access_log::Output,

@@ -9,6 +9,7 @@ use std::{fmt, io};
 
 use imgate_filters::Rule;
 use imgate_filters::chain::ChainError;
+use imgate_filters::cors::CredentialsForAll;
 use imgate_filters::reject::BadAnswer;
 use imgate_identity::assertion::BadKey;
 use imgate_identity::key::BadTemplate;
@@ -105,20 +106,9 @@ pub enum Problem {
     /// A server whose name has no address.
     #[error("`{0}` has no address: {1}")]
     Unresolved(Box<str>, #[source] io::Error),
-    /// An origin that no browser would send.
-    #[error(
-        "`{0}` is no origin\nhint: write `*`, or scheme and host in lower case, as in https://app.example.com"
-    )]
-    BadOrigin(Box<str>),
-    /// `*` beside other origins.
-    #[error("`*` allows every origin, so no other can stand beside it")]
-    AnyOriginAndMore,
-    /// Cookies for everybody.
-    #[error("cannot be true while `allow_origins` is `*`\nhint: list the origins that may send cookies")]
-    CredentialsForAll,
-    /// Text that is no header name.
-    #[error("`{0}` is no header name")]
-    BadHeader(Box<str>),
+    /// A cross-origin policy that makes no sense.
+    #[error(transparent)]
+    Cors(CredentialsForAll),
 
     /// A password in the URL of Redis.
     #[error(

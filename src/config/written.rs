@@ -26,8 +26,7 @@ pub(super) struct Config {
     pub(super) threads: Option<Spanned<usize>>,
     #[serde(default)]
     pub(super) limits: Limits,
-    #[serde(default)]
-    pub(super) cors: Cors,
+    pub(super) cors: Option<Spanned<imgate_filters::cors::Config>>,
     #[serde(default)]
     pub(super) access_log: AccessLog,
     pub(super) identity: Identity,
@@ -54,15 +53,6 @@ pub(super) struct Limits {
     pub(super) drain_timeout: Option<Timeout>,
     pub(super) body: Option<Spanned<Size>>,
     pub(super) hold: Option<Spanned<Size>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Cors {
-    pub(super) allow_origins: Option<Spanned<Vec<Spanned<String>>>>,
-    pub(super) allow_headers: Option<Vec<Spanned<String>>>,
-    pub(super) allow_credentials: Option<Spanned<bool>>,
-    pub(super) max_age: Option<Period>,
 }
 
 #[derive(Default, Deserialize)]

@@ -59,7 +59,7 @@ impl Gateway {
             }
             Fresh::Same if code == KICKED && cx.acting_as.is_none() => {
                 self.metrics.healed(Heal::Verdict);
-                let to = snapshot.to(notes.origin.as_ref(), cx.operation_id.value());
+                let to = snapshot.to(Some(route), notes.origin.as_ref(), cx.operation_id.value());
                 Ok(Outgoing::Reply(reply::relay_verdict(KICKED, "TokenKickedError", to)))
             }
             Fresh::Same => self.unhealed(Heal::Unchanged, "token_refused"),

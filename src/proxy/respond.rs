@@ -4,16 +4,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderValue, Version};
+use http::{HeaderValue, Method, Version};
+use imgate_filters::cors::Preflight;
 use imgate_filters::{Reject, operation_id};
 use pingora_core::protocols::http::ServerSession;
 use pingora_error::{Error, ErrorType};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
-use super::{Gateway, Notes, Result};
+use super::{Gateway, Notes, Result, find};
 use crate::answer;
 use crate::exchange::{self, Answer, Body};
+use crate::gateway::Snapshot;
 use crate::operation::fresh_operation_id;
 use crate::reply::{self, Reply};
 
@@ -89,7 +91,7 @@ impl Gateway {
         if let Some(route) = &notes.route {
             route.chain.response(head, cx);
         }
-        snapshot.cors.apply(head, notes.origin.as_ref());
+        snapshot.policy(notes.route.as_deref()).apply(head, notes.origin.as_ref());
     }
 
     pub(super) async fn refuse(
@@ -104,7 +106,8 @@ impl Gateway {
             return Err(Error::new(ErrorType::InternalError));
         };
         let operation_id = notes.cx.as_ref().map_or_else(fresh_operation_id, |cx| cx.operation_id.clone());
-        let to = snapshot.to(notes.origin.as_ref(), operation_id.value());
+        let route = notes.route.clone();
+        let to = snapshot.to(route.as_deref(), notes.origin.as_ref(), operation_id.value());
         let reply = reply::refuse(reject, to);
         self.write_reply(session, notes, reply).await
     }
@@ -135,4 +138,15 @@ impl Gateway {
         downstream.write_response_header(Box::new(head)).await?;
         downstream.write_response_body(body, true).await
     }
+}
+
+/// Answers a preflight by the policy of the route that it asks for, or the global one if there is none.
+pub(super) fn preflight(
+    snapshot: &Snapshot,
+    head: &RequestHeader,
+    preflight: Preflight<'_>,
+) -> ResponseHeader {
+    let method = Method::from_bytes(preflight.method.as_bytes()).ok();
+    let route = method.and_then(|method| find(snapshot, head, &method).ok());
+    snapshot.policy(route.map(|route| &**route)).answer(preflight)
 }

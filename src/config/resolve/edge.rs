@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
+use imgate_filters::cors::{Config, Policy};
 use imgate_filters::size::Size;
 use serde_saphyr::Spanned;
 
@@ -14,7 +14,6 @@ use crate::config::meaning::Limits;
 use crate::config::problem::{HostForm, Problem};
 use crate::config::public_url::{PublicUrl, parse_authority};
 use crate::config::written;
-use crate::cors::{Origins, Policy};
 
 /// The largest body that any route may take whole, in bytes.
 ///
@@ -151,60 +150,9 @@ pub(super) fn bounded(
 }
 
 /// The cross-origin policy.
-pub(super) fn cors(faults: &mut Faults, written: &written::Cors) -> Policy {
-    let origins = match &written.allow_origins {
-        Some(origins) => listed_origins(faults, origins),
-        None => Origins::Any,
-    };
-    let credentials = written.allow_credentials.as_ref().filter(|allowed| allowed.value);
-    if let (Some(credentials), Origins::Any) = (credentials, &origins) {
-        faults.add(credentials.referenced, "cors.allow_credentials", Problem::CredentialsForAll);
-    }
-    Policy {
-        credentials: credentials.is_some(),
-        allow_headers: written.allow_headers.as_deref().and_then(|names| headers(faults, names)),
-        max_age: written.max_age.map_or(Duration::from_secs(2 * 60 * 60), |age| age.0),
-        origins,
-    }
-}
-
-fn listed_origins(faults: &mut Faults, written: &Spanned<Vec<Spanned<String>>>) -> Origins {
-    let place = "cors.allow_origins";
-    if written.value.iter().any(|origin| origin.value == "*") {
-        if written.value.len() > 1 {
-            faults.add(written.referenced, place, Problem::AnyOriginAndMore);
-        }
-        return Origins::Any;
-    }
-    let mut listed = Vec::new();
-    for (i, origin) in written.value.iter().enumerate() {
-        let parsed =
-            parse_origin(&origin.value).ok_or_else(|| Problem::BadOrigin(origin.value.as_str().into()));
-        listed.extend(faults.keep(origin.referenced, format!("{place}[{i}]"), parsed));
-    }
-    Origins::Listed(listed)
-}
-
-/// Reads an origin as a browser spells it. Source: RFC 6454 section 6.2.
-fn parse_origin(text: &str) -> Option<HeaderValue> {
-    let (scheme, authority) = text.split_once("://")?;
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b);
-    let spelled = parse_authority(authority, scheme)?;
-    if scheme.is_empty() || !scheme.bytes().all(plain) || *spelled != *authority {
-        return None;
-    }
-    HeaderValue::from_str(text).ok()
-}
-
-fn headers(faults: &mut Faults, names: &[Spanned<String>]) -> Option<HeaderValue> {
-    for (i, name) in names.iter().enumerate() {
-        if HeaderName::from_bytes(name.value.as_bytes()).is_err() {
-            let problem = Problem::BadHeader(name.value.as_str().into());
-            faults.add(name.referenced, format!("cors.allow_headers[{i}]"), problem);
-        }
-    }
-    let names: Vec<&str> = names.iter().map(|name| name.value.as_str()).collect();
-    HeaderValue::from_str(&names.join(", ")).ok()
+pub(super) fn cors(faults: &mut Faults, written: Option<&Spanned<Config>>) -> Option<Policy> {
+    let Some(written) = written else { return Config::default().policy().ok() };
+    faults.keep(written.referenced, "cors", written.value.policy().map_err(Problem::Cors))
 }
 
 /// Where the access log goes.

@@ -67,7 +67,7 @@ pub(super) fn resolve(source: &Arc<Source>, base: &Path) -> Result<Config, Confi
     let hosts = edge::hosts(&mut faults, written.hosts.as_ref(), public_url.as_ref());
     let threads = edge::threads(&mut faults, written.threads.as_ref());
     let limits = edge::limits(&mut faults, &written.limits);
-    let cors = edge::cors(&mut faults, &written.cors);
+    let cors = edge::cors(&mut faults, written.cors.as_ref());
     let identity = identity::resolve(&mut faults, &written.identity, base);
     let upstreams = upstreams::resolve(&mut faults, &written.upstreams);
     let chains = chains(&mut faults, written.chains);
@@ -75,7 +75,7 @@ pub(super) fn resolve(source: &Arc<Source>, base: &Path) -> Result<Config, Confi
     let names = routes::Names { upstreams: &upstreams, chains: &chains };
     let (routes, closed) = routes::resolve(&mut faults, &written.routes, names, &limits, base);
 
-    let (Some(public_url), Some(identity)) = (public_url, identity) else {
+    let (Some(public_url), Some(identity), Some(cors)) = (public_url, identity, cors) else {
         return Err(ConfigError::new(faults.list));
     };
     if !faults.list.is_empty() {

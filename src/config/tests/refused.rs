@@ -94,8 +94,8 @@ fn errors_name_the_place_show_the_line_and_help() {
         ),
         (
             ("listeners:", "cors: { allow_credentials: true }\nlisteners:"),
-            "imgate.yaml:1:28: cors.allow_credentials: cannot be true while `allow_origins` is `*`\n  |\n\
-             1 | cors: { allow_credentials: true }\n  |                            ^^^^\n\
+            "imgate.yaml:1:7: cors: `allow_credentials` cannot be true while `allow_origins` is `*`\n  |\n\
+             1 | cors: { allow_credentials: true }\n  |       ^\n\
              hint: list the origins that may send cookies",
         ),
     ];

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use http::Method;
 use imgate_filters::Cause;
+use imgate_filters::cors::Origins;
 use imgate_identity::store::{CacheConfig, Layout};
 
 use super::{BASE, accepted, parse, with};
 use crate::access_log::Output;
 use crate::config::Mode;
-use crate::cors::Origins;
 use crate::route::Found;
 
 #[test]

@@ -1,4 +1,4 @@
-//! Cross-origin answers: one policy, ours. Preflights are answered here, and what an upstream says of
+//! Cross-origin answers are ours alone: preflights are answered here, and what an upstream says of
 //! origins is replaced, because a browser rejects two `Access-Control-Allow-Origin`.
 //!
 //! Source: the Fetch standard, "CORS protocol"; open-im-server's own answers allow no `Authorization`.
@@ -10,7 +10,7 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, CONTENT_LENGTH, ORIGIN, VARY,
 };
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 /// Whose pages may read our answers.
@@ -22,7 +22,7 @@ pub enum Origins {
     Listed(Vec<HeaderValue>),
 }
 
-/// The cross-origin policy.
+/// A cross-origin policy.
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// Whose pages may read our answers.
@@ -49,17 +49,44 @@ pub fn is_cors_header(name: &HeaderName) -> bool {
     name.as_str().starts_with("access-control-")
 }
 
+/// A browser's question whether a page may send a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Preflight<'a> {
+    /// The page that would send it.
+    pub origin: &'a HeaderValue,
+    /// The method it would have.
+    pub method: &'a HeaderValue,
+    /// The headers it would have beside the basic ones.
+    pub headers: Option<&'a HeaderValue>,
+}
+
+impl<'a> Preflight<'a> {
+    /// Reads a request as a preflight; `None` if it is none.
+    pub fn of(request: &'a RequestHeader) -> Option<Self> {
+        if request.method != Method::OPTIONS {
+            return None;
+        }
+        let headers = &request.headers;
+        Some(Self {
+            origin: headers.get(ORIGIN)?,
+            method: headers.get(ACCESS_CONTROL_REQUEST_METHOD)?,
+            headers: headers.get(ACCESS_CONTROL_REQUEST_HEADERS),
+        })
+    }
+}
+
 impl Policy {
-    /// Sets what our policy says to a page of `origin`; the head holds no such header yet.
+    /// Sets what the policy says to a page of `origin`; the head holds no such header yet.
     pub fn apply(&self, head: &mut ResponseHeader, origin: Option<&HeaderValue>) {
+        if matches!(self.origins, Origins::Listed(_)) {
+            // Also on an answer that nobody may read: a cache must not give it to those who may.
+            let _ = head.append_header(VARY, HeaderValue::from_static("Origin"));
+        }
         let Some(allowed) = self.allowed(origin) else { return };
         set(head, ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
         set(head, ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
         if self.credentials {
             set(head, ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-        }
-        if matches!(self.origins, Origins::Listed(_)) {
-            let _ = head.append_header(VARY, HeaderValue::from_static("Origin"));
         }
     }
 
@@ -70,20 +97,13 @@ impl Policy {
         }
     }
 
-    /// Answers a preflight; `None` if the request is none.
-    pub fn preflight(&self, request: &RequestHeader) -> Option<ResponseHeader> {
-        let headers = &request.headers;
-        let is_preflight = request.method == Method::OPTIONS
-            && headers.contains_key(ORIGIN)
-            && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
-        if !is_preflight {
-            return None;
-        }
-        let mut head = ResponseHeader::build_no_case(204, Some(12)).ok()?;
-        self.apply(&mut head, headers.get(ORIGIN));
+    /// Answers a preflight.
+    pub fn answer(&self, preflight: Preflight<'_>) -> ResponseHeader {
+        let mut head =
+            ResponseHeader::build_no_case(StatusCode::NO_CONTENT, Some(12)).expect("204 is a status");
+        self.apply(&mut head, Some(preflight.origin));
         if head.headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN) {
-            let asked =
-                headers.get(ACCESS_CONTROL_REQUEST_HEADERS).filter(|asked| asked.len() <= MAX_ECHO).cloned();
+            let asked = preflight.headers.filter(|asked| asked.len() <= MAX_ECHO).cloned();
             if let Some(allowed) = self.allow_headers.clone().or(asked) {
                 set(&mut head, ACCESS_CONTROL_ALLOW_HEADERS, allowed);
             }
@@ -95,7 +115,7 @@ impl Policy {
             VARY,
             HeaderValue::from_static("Access-Control-Request-Method, Access-Control-Request-Headers"),
         );
-        Some(head)
+        head
     }
 }
 
@@ -121,7 +141,7 @@ mod tests {
         request.insert_header("origin", origin).unwrap();
         request.insert_header("access-control-request-method", "POST").unwrap();
         request.insert_header("access-control-request-headers", "signature, authorization").unwrap();
-        policy.preflight(&request).unwrap()
+        policy.answer(Preflight::of(&request).unwrap())
     }
 
     fn value(head: &ResponseHeader, name: &str) -> Option<String> {
@@ -141,13 +161,20 @@ mod tests {
     fn an_origin_that_is_not_listed_is_allowed_nothing() {
         let head = preflight(&listed(), "https://evil.example");
         assert!(!head.headers.keys().any(is_cors_header));
+        assert_eq!(value(&head, "vary").as_deref(), Some("Origin"));
         let head = preflight(&listed(), "https://app.example.com");
         assert_eq!(value(&head, "access-control-allow-origin").as_deref(), Some("https://app.example.com"));
     }
 
     #[test]
     fn only_a_preflight_is_answered() {
-        let plain = RequestHeader::build("OPTIONS", b"/x", None).unwrap();
-        assert!(policy(Origins::Any).preflight(&plain).is_none());
+        let mut request = RequestHeader::build("OPTIONS", b"/x", None).unwrap();
+        assert!(Preflight::of(&request).is_none());
+        request.insert_header("origin", "https://a.b").unwrap();
+        assert!(Preflight::of(&request).is_none());
+        request.insert_header("access-control-request-method", "POST").unwrap();
+        assert!(Preflight::of(&request).is_some());
+        request.set_method(Method::POST);
+        assert!(Preflight::of(&request).is_none());
     }
 }
