@@ -3,6 +3,7 @@
 //! Left out: everything around a filter (socket, parser, route, upstream, log), and misses of the
 //! cache, which `store/miss` measures.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use criterion::Criterion;
@@ -55,11 +56,35 @@ fn anywhere(group: &mut Group<'_>, world: &World) {
     let post = Arrivals::posts(MESSAGE, world.session, world.key()).next();
     again(group, "operation_id", &world.deps, &post);
     again(group, "verify_socket", &world.deps, &Arrivals::handshakes().next());
+    let edits = "request: { set: { x-edge: eu-1 }, add: { x-via: imgate }, remove: [dnt, priority] }";
+    configured(group, "headers", &format!("- headers: {{ {edits} }}"), &world.deps, &post);
+    let swap = "- rewrite_path: { strip_prefix: /msg, add_prefix: /v1, paths: { /a: /b } }";
+    configured(group, "rewrite_path", swap, &world.deps, &post);
+    configured(group, "body_limit", "- body_limit: { max: 1MiB }", &world.deps, &post);
+    configured(group, "cors", "- cors: { allow_origins: ['https://app.example.com'] }", &world.deps, &post);
+    for count in [2, 10_000] {
+        let (few, many) = (networks(198, count), networks(203, count));
+        configured(group, &format!("ip_deny/{count}"), &format!("- ip_deny: {few}"), &world.deps, &post);
+        configured(group, &format!("ip_allow/{count}"), &format!("- ip_allow: {many}"), &world.deps, &post);
+    }
+}
+
+/// A list of networks of 16 addresses with as many between them, from `first`.0.113.64 on: the client's
+/// is among them for 203.
+fn networks(first: u8, count: u32) -> String {
+    let start = u32::from(Ipv4Addr::new(first, 0, 113, 64));
+    let nets: Vec<String> = (0..count).map(|i| format!("{}/28", Ipv4Addr::from(start + 32 * i))).collect();
+    format!("{{ addresses: [{}] }}", nets.join(", "))
 }
 
 /// Measures a filter that does not mind the same request again.
 fn again(group: &mut Group<'_>, name: &str, deps: &Deps, arrival: &Arrival) {
+    configured(group, name, &format!("- {name}: {{}}"), deps, arrival);
+}
+
+/// Measures such a filter with options.
+fn configured(group: &mut Group<'_>, name: &str, yaml: &str, deps: &Deps, arrival: &Arrival) {
     let arrival = Arc::new(arrival.clone());
-    let filter = filter(&format!("- {name}: {{}}"), deps);
+    let filter = filter(yaml, deps);
     measure(group, name, &filter, None, || (*arrival).clone());
 }

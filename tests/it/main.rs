@@ -13,6 +13,7 @@ mod admin;
 mod admin_rest;
 mod cli;
 mod crossed;
+mod edge_filters;
 mod heal;
 mod holes;
 mod objects;
