@@ -87,6 +87,7 @@ impl Admin {
         let metrics = &self.gateway.metrics;
         metrics.observe(&snapshot.store, self.gateway.log.dropped());
         metrics.observe_jwks(&snapshot.jwks.report());
+        metrics.observe_rates(&self.gateway.rates);
         metrics.forget_upstream_load();
         for upstream in &snapshot.upstreams {
             for (server, in_flight) in upstream.load() {

@@ -10,7 +10,7 @@ use http::HeaderValue;
 use imgate_filters::chain::Chain;
 use imgate_filters::context::Place;
 use imgate_filters::reject::Answers;
-use imgate_filters::{Authorities, Deps, Registry, ReplayMemory, cors};
+use imgate_filters::{Authorities, Deps, RateMemory, Registry, ReplayMemory, cors};
 use imgate_identity::store::{BadRedisUrl, Memory, Store};
 
 use crate::config::{self, Config, ConfigError, StoreSource};
@@ -112,6 +112,8 @@ impl Snapshot {
 pub struct Shared {
     /// The nonces this process has seen.
     pub replays: Arc<ReplayMemory>,
+    /// What is left of everybody's allowances.
+    pub rates: Arc<RateMemory>,
     /// The records of `store: { memory: {} }`.
     pub memory: Arc<Memory>,
     /// The keys of admins' issuers.
@@ -223,6 +225,7 @@ fn deps(config: &Config, shared: &Shared, store: &Arc<Store>) -> Deps {
         assertion_key: config.identity.assertion_key.clone(),
         replays: Arc::clone(&shared.replays),
         jwks: Arc::clone(&shared.jwks) as _,
+        rates: Arc::clone(&shared.rates),
         base: Arc::clone(&config.base),
         custom: Arc::clone(&shared.custom),
     }

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use imgate_filters::Cause;
 use imgate_filters::context::Shadowed;
+use imgate_filters::{Cause, RateMemory};
 use imgate_identity::store::{Health, Store};
 use prometheus::core::Collector;
 use prometheus::{
@@ -55,6 +55,8 @@ pub struct Metrics {
     pub config_loaded: Gauge,
     upstream_in_flight: IntGaugeVec,
     log_lines_dropped: IntGauge,
+    rate_keys: IntGauge,
+    rate_overflows: IntCounter,
     store: StoreMetrics,
     jwks: JwksMetrics,
 }
@@ -228,7 +230,7 @@ impl Metrics {
             )?,
             shadow_refusals: make.counters(
                 "imgate_shadow_refusals_total",
-                "Requests that a filter in shadow mode would have refused",
+                "Requests that a filter in shadow mode would have refused, or answered itself (fixed_reply)",
                 &["filter", "cause"],
             )?,
             refusals: Cause::ALL.map(|cause| refusals.with_label_values(&[cause.as_str()])),
@@ -254,6 +256,12 @@ impl Metrics {
             )?,
             log_lines_dropped: make
                 .gauge("imgate_access_log_dropped_lines", "Access lines dropped since the start")?,
+            rate_keys: make
+                .gauge("imgate_rate_limit_keys", "Keys whose allowance is not known to be whole")?,
+            rate_overflows: make.register(IntCounter::new(
+                "imgate_rate_limit_overflows_total",
+                "Requests that were counted together with others because a limit was full of keys",
+            )?)?,
             store: StoreMetrics {
                 up: make
                     .gauge("imgate_store_up", "Whether the store is reachable and its changes are tracked")?,
@@ -312,9 +320,10 @@ impl Metrics {
         self.refusals[cause as usize].inc();
     }
 
-    /// Notes a refusal that a filter in shadow mode kept to itself.
+    /// Notes a refusal, or an answer, that a filter in shadow mode kept to itself.
     pub fn shadowed(&self, shadowed: &Shadowed) {
-        self.shadow_refusals.with_label_values(&[shadowed.filter, shadowed.cause.as_str()]).inc();
+        let cause = shadowed.cause.map_or("fixed_reply", Cause::as_str);
+        self.shadow_refusals.with_label_values(&[shadowed.filter, cause]).inc();
     }
 
     /// Notes what came of a refused token.
@@ -335,6 +344,12 @@ impl Metrics {
     /// Notes what is in flight to a server.
     pub fn upstream_load(&self, upstream: &str, server: &str, in_flight: u32) {
         self.upstream_in_flight.with_label_values(&[upstream, server]).set(i64::from(in_flight));
+    }
+
+    /// Takes over what the limits count themselves.
+    pub fn observe_rates(&self, rates: &RateMemory) {
+        self.rate_keys.set(i64::try_from(rates.keys()).unwrap_or(i64::MAX));
+        catch_up(&self.rate_overflows, rates.overflows());
     }
 
     /// Takes over what the store and the log count themselves.

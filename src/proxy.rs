@@ -21,7 +21,7 @@ use http::{HeaderValue, Method};
 use imgate_filters::context::Place;
 use imgate_filters::cors::{self, Preflight};
 use imgate_filters::reject::{Hint, RETRY_AFTER};
-use imgate_filters::{Cause, Context, Flow, Reject, Request};
+use imgate_filters::{Cause, Context, Flow, RateMemory, Reject, Request};
 use imgate_identity::time::UnixTime;
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::http::ServerSession;
@@ -58,6 +58,8 @@ pub struct Gateway {
     pub metrics: Arc<Metrics>,
     /// The access log.
     pub log: Arc<AccessLog>,
+    /// What is left of everybody's allowances.
+    pub rates: Arc<RateMemory>,
     /// The sockets under way.
     pub tunnels: TaskTracker,
     /// Ends the sockets.

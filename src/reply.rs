@@ -3,6 +3,8 @@
 //! SDKs read `errCode` and ignore the status; browsers need CORS headers to read anything; operators
 //! need the operation id. Every refusal carries all three, is at most 1 KiB and not compressed.
 
+use std::time::Duration;
+
 use http::HeaderValue;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use imgate_filters::reject::{Answer, Answers, Hint, Reject};
@@ -47,7 +49,7 @@ pub fn refuse(reject: &Reject, to: To<'_>) -> Reply {
     }
     match &reject.hint {
         Hint::None => {}
-        Hint::RetryAfter(wait) => insert(&mut head, RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1))),
+        Hint::RetryAfter(wait) => insert(&mut head, RETRY_AFTER, whole_secs(*wait)),
         Hint::ServerTime(now) => {
             let _ = head.insert_header(X_SERVER_TIME, HeaderValue::from(now.0));
         }
@@ -65,7 +67,7 @@ pub fn fixed(fixed: &Fixed, to: To<'_>) -> Reply {
     let body = envelope::write(fixed.err_code, &fixed.err_msg, &fixed.err_dlt);
     let mut head = json_head(fixed.status, body.len(), to);
     if let Some(wait) = fixed.retry_after {
-        insert(&mut head, RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+        insert(&mut head, RETRY_AFTER, whole_secs(wait));
     }
     Reply { head, body, err_code: fixed.err_code }
 }
@@ -87,6 +89,12 @@ fn json_head(status: http::StatusCode, length: usize, to: To<'_>) -> ResponseHea
     head
 }
 
+/// At least a second, and rounded up, so that a client that obeys is not refused again.
+fn whole_secs(wait: Duration) -> HeaderValue {
+    let begun = u64::from(wait.subsec_nanos() > 0);
+    HeaderValue::from(wait.as_secs().saturating_add(begun).max(1))
+}
+
 /// What the client may read: our own words on its own mistake, nothing on ours.
 fn detail(reject: &Reject, answer: Answer) -> String {
     match &reject.hint {
@@ -103,8 +111,6 @@ fn insert(head: &mut ResponseHeader, name: http::HeaderName, value: HeaderValue)
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use imgate_filters::Cause;
     use imgate_identity::time::UnixTime;
 
@@ -153,6 +159,15 @@ mod tests {
         );
         assert_eq!(value(&head, X_SERVER_TIME).as_deref(), Some("1800000000"));
         assert!(body.contains("\"errDlt\":\"server_time=1800000000\""), "{body}");
+    }
+
+    #[test]
+    fn who_comes_back_as_told_is_not_too_early() {
+        for (wait, secs) in [(0, "1"), (1, "1"), (1_000, "1"), (1_001, "2"), (59_999, "60"), (60_000, "60")] {
+            let hint = Hint::RetryAfter(Duration::from_millis(wait));
+            let (head, _) = reply(&Reject::new(Cause::RateLimited, "rate_limited").with(hint));
+            assert_eq!(value(&head, "retry-after").as_deref(), Some(secs), "{wait} ms");
+        }
     }
 
     #[test]

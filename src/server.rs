@@ -90,6 +90,7 @@ impl Server {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
             metrics,
             log: Arc::new(log),
+            rates: Arc::clone(&shared.rates),
             tunnels: TaskTracker::new(),
             stop: CancellationToken::new(),
         };

@@ -76,6 +76,7 @@ fn deps(store: Arc<Store>) -> Deps {
         assertion_key: Some(Arc::new(assertion_key())),
         replays: Arc::new(ReplayMemory::default()),
         jwks: Arc::<imgate::jwks::Feeds>::default(),
+        rates: Arc::default(),
         base: std::path::Path::new("").into(),
         custom: Arc::default(),
     }

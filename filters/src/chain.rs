@@ -9,7 +9,7 @@ use pingora_http::ResponseHeader;
 
 use crate::context::{Context, Fact, Shadowed};
 use crate::cors::Policy;
-use crate::reject::{Cause, Reject};
+use crate::reject::Reject;
 use crate::{BodyUse, BuildError, Credentials, Deps, Filter, Flow, Request, Rule, Shadow, Step};
 
 /// A filter and the name it has in YAML, logs and metrics.
@@ -216,7 +216,7 @@ impl Chain {
     /// Asks each filter in turn, until one replies or refuses.
     ///
     /// # Errors
-    /// The first refusal; `cx.refused_by` names the filter.
+    /// The first refusal; `cx.refused_by` names the filter, as it does for a reply.
     pub async fn request(&self, request: &mut Request<'_>, cx: &mut Context) -> Result<Flow, Reject> {
         for Named { name, filter, shadow } in &self.filters {
             let decided = filter.request(request, cx).await;
@@ -226,10 +226,9 @@ impl Chain {
             }
             match decided {
                 Ok(Flow::Continue) => {}
-                Ok(reply) => return Ok(reply),
-                Err(reject) => {
+                decided => {
                     cx.refused_by = Some(name);
-                    return Err(reject);
+                    return decided;
                 }
             }
         }
@@ -248,8 +247,8 @@ impl Chain {
 fn withheld(filter: &'static str, decided: &Result<Flow, Reject>) -> Option<Shadowed> {
     match decided {
         Ok(Flow::Continue) => None,
-        Ok(Flow::Reply(_)) => Some(Shadowed { filter, cause: Cause::Overloaded, reason: "fixed_reply" }),
-        Err(reject) => Some(Shadowed { filter, cause: reject.cause, reason: reject.reason }),
+        Ok(Flow::Reply(_)) => Some(Shadowed { filter, cause: None, reason: "fixed_reply" }),
+        Err(reject) => Some(Shadowed { filter, cause: Some(reject.cause), reason: reject.reason }),
     }
 }
 
@@ -304,6 +303,7 @@ fn only_policy(filters: &[Named]) -> Result<Option<Arc<Policy>>, ChainError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reject::Cause;
     use crate::testing::{build_error, chain, chain_error, get, run};
 
     #[test]
@@ -349,7 +349,7 @@ mod tests {
         assert_eq!(out.refused(), None);
         assert_eq!(out.sent("operationid").len(), 1);
         let [noted] = out.cx.shadowed[..] else { panic!("one refusal is noted") };
-        assert_eq!((noted.filter, noted.cause), ("refuse", Cause::Forbidden));
+        assert_eq!((noted.filter, noted.cause), ("refuse", Some(Cause::Forbidden)));
         assert_eq!(run("- refuse: {}", get("/")).await.cx.refused_by, Some("refuse"));
     }
 

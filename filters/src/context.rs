@@ -163,13 +163,13 @@ impl Place {
     }
 }
 
-/// A refusal that a filter in shadow mode kept to itself.
+/// A refusal, or an answer, that a filter in shadow mode kept to itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shadowed {
     /// The filter.
     pub filter: &'static str,
-    /// What the client would have been told.
-    pub cause: Cause,
+    /// What the client would have been told; `None` for an answer that is no refusal.
+    pub cause: Option<Cause>,
     /// What exactly.
     pub reason: &'static str,
 }
@@ -201,7 +201,7 @@ pub struct Context {
     pub injected: bool,
     /// The target that is forwarded, if a filter has rewritten it.
     pub target: Option<Bytes>,
-    /// The filter that refused, for the log.
+    /// The filter that refused or answered, for the log.
     pub refused_by: Option<&'static str>,
     /// What filters in shadow mode would have refused.
     pub shadowed: Vec<Shadowed>,

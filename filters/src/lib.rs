@@ -56,6 +56,9 @@ pub mod authority;
 pub mod reserved;
 
 pub mod size;
+pub mod rate_limit;
+
+pub mod respond;
 
 mod duration;
 
@@ -77,6 +80,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use serde::Deserialize;
 
 pub use crate::context::{Context, Fact};
+pub use crate::rate_limit::RateMemory;
 pub use crate::reject::{Cause, Reject};
 pub use crate::rules::{Rule, Rules};
 pub use crate::step::{Registry, Step};
@@ -253,6 +257,8 @@ pub struct Deps {
     pub replays: Arc<ReplayMemory>,
     /// Who fetches the keys of admins' issuers.
     pub jwks: Arc<dyn Jwks>,
+    /// What is left of everybody's allowances; kept across reloads.
+    pub rates: Arc<RateMemory>,
     /// The folder in which the files that a filter names are sought.
     pub base: Arc<Path>,
     /// Filters that are not in [`FilterConfig`], by name.
@@ -312,6 +318,12 @@ pub enum BuildError {
     /// `verify_jwt` as it cannot be.
     #[error(transparent)]
     Jwt(#[from] verify_jwt::BadJwt),
+    /// A limit that makes no sense.
+    #[error(transparent)]
+    Limit(#[from] rate_limit::BadLimit),
+    /// An answer that nobody should get.
+    #[error(transparent)]
+    Reply(#[from] respond::BadReply),
     /// A header in `also` that is not a header name, or that the gateway itself must set.
     #[error("`also` holds something that is no header name, or one the upstream cannot do without")]
     BadHeader,
@@ -394,6 +406,10 @@ catalogue! {
     BodyLimit(body_limit) = "body_limit",
     /// Gives its routes a cross-origin policy of their own.
     Cors(cors) = "cors",
+    /// Lets each caller, device, address or route through so often and no more.
+    RateLimit(rate_limit) = "rate_limit",
+    /// Answers every request itself.
+    Respond(respond) = "respond",
 }
 
 /// Leaves exactly one `name` header, with this value.

@@ -117,6 +117,7 @@ async fn deps() -> Deps {
         assertion_key: Some(Arc::new(AssertionKey::from_pem(PEM.as_bytes()).unwrap())),
         replays: Arc::new(ReplayMemory::default()),
         jwks: Arc::new(crate::verify_jwt::tests::Feeds),
+        rates: Arc::default(),
         base: std::path::Path::new(env!("CARGO_MANIFEST_DIR")).into(),
         custom: Arc::new(custom()),
     }

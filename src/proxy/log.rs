@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::header::{HOST, USER_AGENT};
-use imgate_filters::{Context, context::OperationId};
+use imgate_filters::Context;
+use imgate_filters::context::{OperationId, Shadowed};
 use imgate_identity::user::UserId;
 use pingora_error::{Error, ErrorSource};
 use pingora_http::RequestHeader;
@@ -82,6 +83,7 @@ pub(super) struct SocketLine {
     route: Arc<Route>,
     user: Option<UserId>,
     claimed_user: Option<UserId>,
+    shadowed: Box<[Shadowed]>,
     user_agent: Option<Box<str>>,
     phases: Phases,
 }
@@ -101,6 +103,7 @@ impl SocketLine {
             route: Arc::clone(route),
             user: cx.user().map(|user| user.id.clone()),
             claimed_user: cx.claimed_user.clone(),
+            shadowed: cx.shadowed.as_slice().into(),
             user_agent: text(head, &USER_AGENT).map(Into::into),
             phases,
         }
@@ -130,7 +133,7 @@ impl SocketLine {
             cause: None,
             reason: Some(ended.as_str()),
             filter: None,
-            shadowed: &[],
+            shadowed: &self.shadowed,
             healed: false,
             upstream: Some(&self.route.upstream.name),
             bytes_in: traffic.up,

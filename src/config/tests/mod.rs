@@ -60,6 +60,7 @@ fn deps() -> Deps {
         assertion_key: None,
         replays: Arc::new(ReplayMemory::default()),
         jwks: Arc::<crate::jwks::Feeds>::default(),
+        rates: Arc::default(),
         base: Path::new("").into(),
         custom: Arc::default(),
     }
