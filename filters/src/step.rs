@@ -80,27 +80,36 @@ pub struct Registry(BTreeMap<&'static str, Arc<Make>>);
 
 /// A name under which no filter can be registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is the name of another filter")]
-pub struct NameTaken(pub &'static str);
+pub enum BadName {
+    /// Another filter has it.
+    #[error("`{0}` is the name of another filter")]
+    Taken(&'static str),
+    /// It is none that could stand in YAML, logs and metrics.
+    #[error("`{0}` is no name of a filter: small letters, digits and `_`, a letter first, and not `shadow`")]
+    Malformed(&'static str),
+}
 
 impl Registry {
     /// Adds a filter. `make` gets what stands in the YAML behind the name, as a `C`; give `C`
     /// `#[serde(deny_unknown_fields)]`, so that a slip of the pen is refused.
     ///
     /// # Errors
-    /// The name is one of ours, or was registered before.
+    /// The name is one of ours, was registered before, or is no name.
     pub fn insert<C, F, E>(
         &mut self,
         name: &'static str,
         make: impl Fn(C, &Deps) -> Result<F, E> + Send + Sync + 'static,
-    ) -> Result<(), NameTaken>
+    ) -> Result<(), BadName>
     where
         C: DeserializeOwned,
         F: Filter + 'static,
         E: fmt::Display,
     {
+        if !is_name(name) {
+            return Err(BadName::Malformed(name));
+        }
         if is_ours(name) || self.0.contains_key(name) {
-            return Err(NameTaken(name));
+            return Err(BadName::Taken(name));
         }
         let custom = |why: &dyn fmt::Display| BuildError::Custom(why.to_string().into());
         let build = move |config: &serde_json::Value, deps: &Deps| -> Result<Box<dyn Filter>, BuildError> {
@@ -134,6 +143,12 @@ impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
+}
+
+/// Whether a filter can have this name: `shadow` stands beside filters.
+fn is_name(name: &str) -> bool {
+    let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    plain && name.starts_with(|c: char| c.is_ascii_lowercase()) && name != "shadow"
 }
 
 fn is_ours(name: &str) -> bool {
@@ -198,5 +213,26 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Keyed<'_, A> {
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
         self.map.next_value_seed(seed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verify_socket;
+
+    #[test]
+    fn a_filter_has_a_name_of_its_own() {
+        let mut registry = Registry::default();
+        let mut insert = |name| {
+            let make = |config: verify_socket::Config, deps: &Deps| config.build(deps);
+            registry.insert(name, make).err()
+        };
+        assert_eq!(insert("deny_teapots"), None);
+        assert_eq!(insert("deny_teapots"), Some(BadName::Taken("deny_teapots")));
+        assert_eq!(insert("rate_limit"), Some(BadName::Taken("rate_limit")));
+        for name in ["", "shadow", "Deny", "deny-teapots", "deny teapots", "1st", "_x", "\"}"] {
+            assert_eq!(insert(name), Some(BadName::Malformed(name)), "{name}");
+        }
     }
 }

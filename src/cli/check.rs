@@ -22,13 +22,12 @@ impl Check {
     ///
     /// # Errors
     /// The configuration is refused.
-    pub(super) fn run(&self) -> Result<(), Failure> {
+    pub(super) fn run(&self, shared: &Shared) -> Result<(), Failure> {
         let config = self.config.load()?;
         // The store's tasks need a runtime to be spawned on; it ends with this function.
         runtime(1)?.block_on(async {
             let metrics = Metrics::new().map_err(Failure::unavailable)?;
-            let snapshot =
-                Snapshot::build(&config, &Shared::default(), &metrics, None).map_err(Failure::config)?;
+            let snapshot = Snapshot::build(&config, shared, &metrics, None).map_err(Failure::config)?;
             AccessLog::open(&config.access_log)
                 .map_err(|error| Failure::config(format!("cannot open the access log: {error}")))?;
             if self.store {

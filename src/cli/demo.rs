@@ -48,9 +48,9 @@ impl Demo {
     ///
     /// # Errors
     /// A port is taken, or the demo's own configuration is refused.
-    pub(super) fn run(&self) -> Result<ExitCode, Failure> {
+    pub(super) fn run(&self, shared: Shared) -> Result<ExitCode, Failure> {
         runtime(2)?.block_on(async {
-            let stage = Stage::set(self.port, if self.once { "off" } else { "stdout" }).await?;
+            let stage = Stage::set(shared, self.port, if self.once { "off" } else { "stdout" }).await?;
             if self.once {
                 let acts = play::play(&stage).await?;
                 say(&table::render(&acts));
@@ -79,9 +79,8 @@ struct Stage {
 }
 
 impl Stage {
-    async fn set(port: Option<u16>, log: &str) -> Result<Self, Failure> {
+    async fn set(shared: Shared, port: Option<u16>, log: &str) -> Result<Self, Failure> {
         let openim = Arc::new(Standin::start(Options::default()).await.map_err(Failure::unavailable)?);
-        let shared = Shared::default();
         let writer = Arc::new(Writer::memory(Arc::clone(&shared.memory), Keys::default()));
         let user = UserId::parse(USER).map_err(Failure::usage)?;
         let token = openim.mint(USER, i64::from(PLATFORM));

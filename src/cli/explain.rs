@@ -28,14 +28,13 @@ impl Explain {
     ///
     /// # Errors
     /// The configuration is refused, or the method is none.
-    pub(super) fn run(&self) -> Result<(), Failure> {
+    pub(super) fn run(&self, shared: &Shared) -> Result<(), Failure> {
         let config = self.config.load()?;
         let method: Method = self.method.parse().map_err(|_| Failure::usage("that is no method"))?;
         let path = self.path.split_once('?').map_or(self.path.as_str(), |(path, _)| path);
         runtime(1)?.block_on(async {
             let metrics = Metrics::new().map_err(Failure::unavailable)?;
-            let snapshot =
-                Snapshot::build(&config, &Shared::default(), &metrics, None).map_err(Failure::config)?;
+            let snapshot = Snapshot::build(&config, shared, &metrics, None).map_err(Failure::config)?;
             say(&self.describe(&snapshot, &method, path));
             for closed in config.closed.iter().filter(|closed| *closed.public == *path) {
                 say(&format!("  left out  {} ({})", closed.why, closed.mark));

@@ -23,6 +23,7 @@ use imgate_identity::secret::Secret;
 use imgate_identity::store::Writer;
 
 use crate::config::{Config, StoreSource};
+use crate::gateway::Shared;
 
 /// Edge gateway in front of OpenIM: proves who is calling, injects OpenIM's token, forwards.
 #[derive(Debug, Parser)]
@@ -158,23 +159,23 @@ impl Failure {
 }
 
 impl Cli {
-    /// Runs the command.
+    /// Runs the command, with the filters and memories of `shared`.
     ///
     /// # Errors
     /// The command failed; the failure says why and how to exit.
-    pub fn run(self) -> Result<ExitCode, Failure> {
+    pub fn run(self, shared: Shared) -> Result<ExitCode, Failure> {
         match self.command {
-            Command::Run(run) => run.run(),
-            Command::Check(check) => check.run(),
-            Command::Explain(explain) => explain.run(),
+            Command::Run(run) => run.run(shared),
+            Command::Check(check) => check.run(&shared),
+            Command::Explain(explain) => explain.run(&shared),
             Command::Sign(sign) => sign.run(),
             Command::Session(session) => block_on(session.run()),
             Command::Token(token) => block_on(token.run()),
             Command::Ban(ban) => block_on(ban.run()),
             Command::Store(store) => block_on(store.run()),
             Command::SealKey(key) => key.run(),
-            Command::Routes(routes) => return routes.run(),
-            Command::Demo(demo) => return demo.run(),
+            Command::Routes(routes) => return routes.run(shared),
+            Command::Demo(demo) => return demo.run(shared),
         }
         .map(|()| ExitCode::SUCCESS)
     }

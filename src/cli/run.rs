@@ -37,14 +37,14 @@ impl Run {
     ///
     /// # Errors
     /// The configuration is refused, or an address cannot be bound.
-    pub(super) fn run(&self) -> Result<(), Failure> {
+    pub(super) fn run(&self, shared: Shared) -> Result<(), Failure> {
         let _guard = start_logging(&self.log, self.log_format)?;
         let config = self.config.load()?;
         for warning in &config.warnings {
             warn!("{warning}");
         }
         runtime(config.threads)?.block_on(async {
-            let server = Server::start(config, Shared::default()).await.map_err(refuse)?;
+            let server = Server::start(config, shared).await.map_err(refuse)?;
             for address in server.listeners() {
                 info!(%address, "listening");
             }

@@ -14,6 +14,7 @@ mod admin_rest;
 mod cli;
 mod crossed;
 mod edge_filters;
+mod embedder;
 mod heal;
 mod holes;
 mod objects;

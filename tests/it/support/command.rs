@@ -33,12 +33,13 @@ pub(crate) fn imgate(dir: &Path, arguments: &[&str]) -> Ran {
 
 /// Runs `imgate` where it may print a secret, if only on standard output.
 pub(crate) fn imgate_telling(dir: &Path, arguments: &[&str]) -> Ran {
+    program(Path::new(env!("CARGO_BIN_EXE_imgate")), dir, arguments)
+}
+
+/// Runs a binary that may be `imgate`'s or an embedder's.
+pub(crate) fn program(program: &Path, dir: &Path, arguments: &[&str]) -> Ran {
     let mut command = Command::new("timeout");
-    command
-        .args([PATIENCE, env!("CARGO_BIN_EXE_imgate")])
-        .args(arguments)
-        .current_dir(dir)
-        .env_remove("IMGATE_CONFIG");
+    command.arg(PATIENCE).arg(program).args(arguments).current_dir(dir).env_remove("IMGATE_CONFIG");
     run(command)
 }
 

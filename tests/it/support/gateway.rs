@@ -18,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The configuration of a test, in pieces that tests change.
 pub(crate) struct Setup {
+    /// The gateway's binary.
+    pub(crate) program: PathBuf,
     pub(crate) store: String,
     pub(crate) cache: String,
     /// More lines of `identity`.
@@ -39,6 +41,7 @@ impl Setup {
 
     pub(crate) fn at(api: SocketAddr, ws: SocketAddr, redis: &str) -> Self {
         Self {
+            program: env!("CARGO_BIN_EXE_imgate").into(),
             store: format!("redis: {{ url: \"redis://{redis}\", timeout: 200ms }}"),
             cache: "ttl: 60s, stale_grace: 10s".to_owned(),
             identity: String::new(),
@@ -129,7 +132,7 @@ impl Gateway {
         }
         std::fs::write(dir.path().join("imgate.yaml"), setup.yaml()).unwrap();
         let stderr = std::fs::File::create(dir.path().join("stderr.log")).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_imgate"))
+        let child = Command::new(&setup.program)
             .args(["run", "-c", "imgate.yaml"])
             .current_dir(dir.path())
             .stdin(Stdio::null())
