@@ -34,8 +34,8 @@ pub mod assert_identity;
 
 pub mod verify_socket;
 
-pub mod secret;
 pub mod headers;
+pub mod secret;
 
 pub mod rewrite_path;
 
@@ -55,8 +55,8 @@ pub mod authority;
 
 pub mod reserved;
 
-pub mod size;
 pub mod rate_limit;
+pub mod size;
 
 pub mod respond;
 

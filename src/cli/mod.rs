@@ -174,7 +174,7 @@ impl Cli {
             Command::Ban(ban) => block_on(ban.run()),
             Command::Store(store) => block_on(store.run()),
             Command::SealKey(key) => key.run(),
-            Command::Routes(routes) => return routes.run(shared),
+            Command::Routes(routes) => return routes.run(&shared),
             Command::Demo(demo) => return demo.run(shared),
         }
         .map(|()| ExitCode::SUCCESS)

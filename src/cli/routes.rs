@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::Failure;
+use crate::gateway::Shared;
 
 /// Lists routes, and compares them with OpenIM's.
 #[derive(Debug, Subcommand)]
@@ -25,9 +26,9 @@ impl Routes {
     ///
     /// # Errors
     /// The configuration is refused, or a file cannot be read.
-    pub(super) fn run(&self) -> Result<ExitCode, Failure> {
+    pub(super) fn run(&self, shared: &Shared) -> Result<ExitCode, Failure> {
         match self {
-            Self::List(list) => list.run().map(|()| ExitCode::SUCCESS),
+            Self::List(list) => list.run(shared).map(|()| ExitCode::SUCCESS),
             Self::Diff(diff) => diff.run(),
         }
     }

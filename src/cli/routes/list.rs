@@ -44,12 +44,12 @@ impl List {
     ///
     /// # Errors
     /// The configuration is refused.
-    pub(super) fn run(&self) -> Result<(), Failure> {
+    pub(super) fn run(&self, shared: &Shared) -> Result<(), Failure> {
         let config = self.config.load()?;
         // Chains are built as a start would build them: a list of what cannot start would be a lie.
         let snapshot = runtime(1)?.block_on(async {
             let metrics = Metrics::new().map_err(Failure::unavailable)?;
-            Snapshot::build(&config, &Shared::default(), &metrics, None).map_err(Failure::config)
+            Snapshot::build(&config, shared, &metrics, None).map_err(Failure::config)
         })?;
         say(&match (self.closed, self.format) {
             (true, Format::Text) => self.closed_text(&config),
