@@ -156,6 +156,8 @@ pub struct Session {
     pub revoked_at: Option<UnixTime>,
     key: HttpKey,
     previous: Option<(HttpKey, UnixTime)>,
+    secret: SessionSecret,
+    previous_secret: Option<PreviousSecret>,
 }
 
 /// What may be said of a session at some moment.
@@ -182,6 +184,8 @@ impl Session {
             revoked_at: record.revoked_at,
             key: HttpKey::derive(&record.secret),
             previous: record.previous.as_ref().map(|p| (HttpKey::derive(&p.secret), p.until)),
+            secret: record.secret.clone(),
+            previous_secret: record.previous.clone(),
         }
     }
 
@@ -200,6 +204,12 @@ impl Session {
     pub fn keys(&self, now: UnixTime) -> impl Iterator<Item = &HttpKey> {
         let previous = self.previous.as_ref().filter(|(_, until)| now <= *until).map(|(key, _)| key);
         std::iter::once(&self.key).chain(previous)
+    }
+
+    /// The secrets behind [`Session::keys`], for a scheme that makes its own key of them.
+    pub fn secrets(&self, now: UnixTime) -> impl Iterator<Item = &SessionSecret> {
+        let previous = self.previous_secret.as_ref().filter(|previous| now <= previous.until);
+        std::iter::once(&self.secret).chain(previous.map(|previous| &previous.secret))
     }
 }
 
@@ -270,6 +280,8 @@ mod tests {
         let session = session(&rotated);
         assert_eq!(session.keys(UnixTime(50)).count(), 2);
         assert_eq!(session.keys(UnixTime(51)).count(), 1);
+        assert_eq!(session.secrets(UnixTime(50)).count(), 2);
+        assert_eq!(session.secrets(UnixTime(51)).count(), 1);
     }
 
     #[test]

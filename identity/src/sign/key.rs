@@ -8,10 +8,14 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
+use super::canonical::KeyForm;
 use crate::session::SessionSecret;
 
 /// Keeps this key apart from others derived from the same secret.
 const INFO: &[u8] = b"imgate/v1/http";
+
+/// The same for schemes given by configuration, whose texts could be anything.
+const CANONICAL_INFO: &[u8] = b"imgate/v1/canonical";
 
 /// The key of one session's requests, with its first HMAC blocks already absorbed.
 #[derive(Clone)]
@@ -29,7 +33,18 @@ enum Purpose {
 impl HttpKey {
     /// Derives the key from a session's secret: HKDF-SHA256, no salt, info `imgate/v1/http`, 32 bytes.
     pub fn derive(secret: &SessionSecret) -> Self {
-        Self::keyed(&*expand(secret), Purpose::Verify)
+        Self::keyed(&*expand(secret, INFO), Purpose::Verify)
+    }
+
+    /// The key of a scheme given by configuration.
+    pub(super) fn canonical(form: KeyForm, secret: &SessionSecret) -> Self {
+        let keyed = |key: &[u8]| Self::keyed(key, Purpose::Verify);
+        match form {
+            KeyForm::Raw => keyed(secret.expose()),
+            KeyForm::Base64 => keyed(secret.to_base64().expose().as_bytes()),
+            KeyForm::Hex => keyed(&*hex(secret)),
+            KeyForm::Hkdf => keyed(&*expand(secret, CANONICAL_INFO)),
+        }
     }
 
     /// A key that costs as much as any other and verifies nothing. Checking a signature of an unknown
@@ -54,10 +69,19 @@ impl HttpKey {
     }
 }
 
-fn expand(secret: &SessionSecret) -> Zeroizing<[u8; 32]> {
+fn hex(secret: &SessionSecret) -> Zeroizing<[u8; 64]> {
+    let mut text = Zeroizing::new([0; 64]);
+    for (pair, byte) in text.chunks_exact_mut(2).zip(secret.expose()) {
+        pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
+        pair[1] = b"0123456789abcdef"[usize::from(byte & 15)];
+    }
+    text
+}
+
+fn expand(secret: &SessionSecret, info: &[u8]) -> Zeroizing<[u8; 32]> {
     let mut key = Zeroizing::new([0; 32]);
     Hkdf::<Sha256>::new(None, secret.expose())
-        .expand(INFO, &mut *key)
+        .expand(info, &mut *key)
         .expect("32 bytes are less than the 255 hashes that HKDF can give");
     key
 }
@@ -127,7 +151,7 @@ mod tests {
         assert!(!vectors.is_empty());
         for vector in vectors {
             let secret = SessionSecret::from_base64(&vector.secret).unwrap();
-            assert_eq!(hex(&*expand(&secret)), vector.key);
+            assert_eq!(hex(&*expand(&secret, INFO)), vector.key);
         }
     }
 

@@ -5,8 +5,10 @@
 //! `tag="imgate"`. What a client may vary is the label, the order of the parameters and the nonce.
 //!
 //! [`Signature::parse`] reads the headers, [`Signature::verify`] and [`Signature::body_check`] decide,
-//! [`sign`] is the client's side. Clocks, replays and sessions are the caller's business. Neither
+//! [`sign`] is the client's side; [`canonical`] is for clients that sign another way. Clocks, replays and sessions are the caller's business. Neither
 //! parsing nor verifying allocates: the MAC is fed piece by piece.
+
+pub mod canonical;
 
 mod base;
 mod body;
