@@ -13,6 +13,7 @@ import sys
 sys.dont_write_bytecode = True
 
 import assertion
+import canonical
 import jwt
 import refused
 from rfc9421 import DEFAULT_ORDER, KEYS, Request, SESSION_2, headers, http_key, signature_base
@@ -96,5 +97,6 @@ if __name__ == "__main__":
     write("http-key.json", http_keys())
     write("signature.json", accepted())
     write("signature-refused.json", refused.cases())
+    write("canonical.json", canonical.vectors())
     write("assertion.json", assertion.vectors())
     write("jwt.json", jwt.vectors())

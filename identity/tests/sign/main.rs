@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "the lint sees only `#[test]` functions as tests, not their helpers")]
 
+mod canonical;
 mod httpsig;
 mod properties;
 mod vectors;

@@ -114,9 +114,9 @@ impl Scheme {
     }
 }
 
-impl Signature<'_> {
+impl<'a> Signature<'a> {
     /// What no second request of this session may have: the nonce, or the MAC where there is none.
-    pub fn replay_key(&self) -> &str {
+    pub fn replay_key(&self) -> &'a str {
         if self.scheme.has.nonce { self.sent.nonce } else { self.sent.signature }
     }
 
