@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use http::HeaderName;
 use pingora_http::ResponseHeader;
 
 use crate::context::{Context, Fact, Shadowed};
@@ -152,7 +153,7 @@ impl Chain {
     /// # Errors
     /// A fact is read before it is written, or written twice; a filter is shadowed that others lean on;
     /// a user could act with an admin's token on anybody.
-    pub fn new(filters: Vec<Named>) -> Result<Self, ChainError> {
+    pub fn new(mut filters: Vec<Named>) -> Result<Self, ChainError> {
         let mut writes: Vec<Fact> = Vec::new();
         for (index, Named { filter, shadow, .. }) in filters.iter().enumerate() {
             if *shadow && (filter.shadow() == Shadow::Never || !filter.writes().is_empty()) {
@@ -178,6 +179,7 @@ impl Chain {
         if let Some(index) = rewrites.filter(|_| tied) {
             return Err(ChainError::Diverted { index });
         }
+        strip_what_is_read(&mut filters);
         let cors = only_policy(&filters)?;
         Ok(Self { filters: filters.into(), writes, cors })
     }
@@ -297,6 +299,15 @@ fn only_policy(filters: &[Named]) -> Result<Option<Arc<Policy>>, ChainError> {
     match given.next() {
         Some((index, _)) => Err(ChainError::SecondPolicy { index }),
         None => Ok(first),
+    }
+}
+
+/// What a filter reads a credential from is stripped without being named a second time.
+fn strip_what_is_read(filters: &mut [Named]) {
+    let read = |named: &Named| named.filter.credential_headers().to_vec();
+    let names: Vec<HeaderName> = filters.iter().flat_map(read).collect();
+    for Named { filter, .. } in filters {
+        filter.strip_too(&names);
     }
 }
 

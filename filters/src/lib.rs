@@ -72,8 +72,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderName, HeaderValue, StatusCode};
 use imgate_identity::assertion::AssertionKey;
+use imgate_identity::sign::canonical::BadScheme;
 use imgate_identity::store::Store;
 use imgate_identity::user::UserId;
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -197,6 +198,15 @@ pub trait Filter: Send + Sync {
     fn credentials(&self) -> Credentials {
         Credentials::Leaves
     }
+
+    /// The headers in which it looks for the client's credential. Whatever strips credentials in its
+    /// chain strips these as well.
+    fn credential_headers(&self) -> &[HeaderName] {
+        &[]
+    }
+
+    /// Tells a filter that strips credentials which headers others of its chain read them from.
+    fn strip_too(&mut self, _names: &[HeaderName]) {}
 
     /// Whether it reads the body.
     fn body(&self) -> BodyUse {
@@ -339,6 +349,19 @@ pub enum BuildError {
     /// A cross-origin policy that makes no sense.
     #[error(transparent)]
     Cors(#[from] cors::CredentialsForAll),
+    /// A signature scheme that does not work.
+    #[error("scheme.canonical: {0}")]
+    BadScheme(#[from] BadScheme),
+}
+
+/// What is doubtful about a filter that works.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Warning {
+    /// A signature that leaves something open.
+    #[error(
+        "weak: signatures leave out {0}, so whoever sees a request can change that\nhint: let new versions of the app sign it, then take `weak: true` out"
+    )]
+    WeakSignature(Box<str>),
 }
 
 /// Writes out the list of all filters: the YAML name of each beside what it is configured by.
@@ -413,7 +436,7 @@ catalogue! {
 }
 
 /// Leaves exactly one `name` header, with this value.
-pub fn set_header(head: &mut RequestHeader, name: http::HeaderName, value: http::HeaderValue) {
+pub fn set_header(head: &mut RequestHeader, name: HeaderName, value: HeaderValue) {
     // `insert_header` fails only for a name or value that is not valid yet; these are.
     let _ = head.insert_header(name, value);
 }

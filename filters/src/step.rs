@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, Visitor};
 
-use crate::{BuildError, Deps, Filter, FilterConfig};
+use crate::{BuildError, Deps, Filter, FilterConfig, Warning};
 
 /// One entry of a chain.
 #[derive(Clone, Debug)]
@@ -47,6 +47,14 @@ impl Configured {
         match self {
             Self::Ours(config) => config.name(),
             Self::Custom { name, .. } => name,
+        }
+    }
+
+    /// What is doubtful about it, though it works.
+    pub fn warning(&self) -> Option<Warning> {
+        match self {
+            Self::Ours(FilterConfig::VerifySignature(config)) => config.warning(),
+            _ => None,
         }
     }
 

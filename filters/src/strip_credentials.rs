@@ -1,7 +1,8 @@
 //! Removes the app's credentials, so that the upstream never sees or logs them.
 //!
 //! Always removed: `Signature`, `Signature-Input`, `Content-Digest`, `Authorization`,
-//! `Proxy-Authorization`, `Cookie` and OpenIM's own `token`, in every copy. `also` names more.
+//! `Proxy-Authorization`, `Cookie` and OpenIM's own `token`, in every copy; and every header in which
+//! another filter of the chain looks for a credential. `also` names more.
 //!
 //! ```yaml
 //! - strip_credentials: { also: [x-app-session] }
@@ -58,6 +59,11 @@ pub(crate) struct StripCredentials {
 impl Filter for StripCredentials {
     fn credentials(&self) -> Credentials {
         Credentials::Strips
+    }
+
+    fn strip_too(&mut self, names: &[HeaderName]) {
+        let new = names.iter().filter(|name| !self.names.contains(name)).cloned().collect::<Vec<_>>();
+        self.names.extend(new);
     }
 
     fn summary(&self) -> String {

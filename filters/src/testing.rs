@@ -51,7 +51,8 @@ pub(crate) fn session_of(user: &str) -> SessionId {
     SessionId::from_bytes(bytes)
 }
 
-fn secret_of(user: &str) -> SessionSecret {
+/// The secret of that session.
+pub(crate) fn secret_of(user: &str) -> SessionSecret {
     let mut bytes = [7; 32];
     bytes[..user.len()].copy_from_slice(user.as_bytes());
     SessionSecret::new(bytes)
@@ -240,7 +241,8 @@ impl Sample {
     }
 }
 
-fn sample(method: &str, target: &str, body: Option<&str>) -> Sample {
+/// An unsigned request.
+pub(crate) fn sample(method: &str, target: &str, body: Option<&str>) -> Sample {
     let mut head = RequestHeader::build(method, target.as_bytes(), None).unwrap();
     head.insert_header("host", "im.example.com").unwrap();
     let place = Place { route: "/x".into(), upstream: "openim_api".into(), ..Place::default() };

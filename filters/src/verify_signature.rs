@@ -1,4 +1,7 @@
-//! Proves who calls by the signature over the request (RFC 9421, one fixed profile).
+//! Proves who calls by the signature over the request.
+//!
+//! `scheme: rfc9421` is one fixed profile of the standard. `scheme: { canonical: ... }` is for apps that
+//! sign another way already: headers, text and spelling as given here.
 //!
 //! Writes the caller. Checks go from cheap to dear, and nothing is written down before the signature
 //! is known to be good: structure, clock, session, MAC, ban, body digest, nonce. The route decides
@@ -7,18 +10,44 @@
 //! ```yaml
 //! - verify_signature: { scheme: rfc9421, clock_skew: 60s, replay: local, max_nonces: 4000000 }
 //! ```
+//!
+//! ```yaml
+//! - verify_signature:
+//!     scheme:
+//!       canonical:
+//!         headers: # each has its exact form, and all must be there
+//!           x-app-session: "{session}"
+//!           x-app-time: "{timestamp}"
+//!           x-app-nonce: "{nonce}"
+//!           x-app-body: "sha256={digest}"
+//!           x-app-signature: "{signature}"
+//!         string_to_sign: |- # `|` instead of `|-` ends the text with a line feed
+//!           {method}
+//!           {authority}
+//!           {path}
+//!           {query}
+//!           {timestamp} {nonce}
+//!           {digest}
+//!         encoding: hex # of the signature: hex, base64 or base64url
+//!         digest: hex # of {digest}, likewise
+//!         key: hkdf # the secret as raw bytes, as base64 or hex text, or through hkdf
+//!         timestamp: ms # or s, http_date, iso8601
+//! ```
 
 mod replay;
+mod scheme;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use http::HeaderName;
 use http::header::HOST;
-use http::{HeaderName, HeaderValue};
 use imgate_identity::session::{Session, Standing};
-use imgate_identity::sign::{HttpKey, Presented, Signature, Target};
+use imgate_identity::sign::Target;
+use imgate_identity::sign::canonical;
 use imgate_identity::store::{Claim, Store};
 use imgate_identity::user::UserId;
 use pingora_http::RequestHeader;
@@ -26,9 +55,11 @@ use serde::Deserialize;
 
 pub use self::replay::ReplayMemory;
 use self::replay::Seen;
+pub use self::scheme::Scheme;
+use self::scheme::{Credential, Reader, malformed};
 use crate::context::{Caller, Context, Fact, ProvenUser};
 use crate::reject::{Cause, Hint, RETRY_AFTER, Reject};
-use crate::{Authorities, BodyUse, BuildError, Credentials, Deps, Filter, Flow, Request, Rule};
+use crate::{Authorities, BodyUse, BuildError, Credentials, Deps, Filter, Flow, Request, Rule, Warning};
 
 /// The signature itself. Source: RFC 9421 section 4.2.
 pub const SIGNATURE: HeaderName = HeaderName::from_static("signature");
@@ -36,15 +67,6 @@ pub const SIGNATURE: HeaderName = HeaderName::from_static("signature");
 pub const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
 /// The digest of the body. Source: RFC 9530 section 2.
 pub const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
-
-/// How requests are signed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Scheme {
-    /// HTTP Message Signatures in imgate's one profile.
-    #[default]
-    Rfc9421,
-}
 
 /// Where it is remembered that a nonce was used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -114,7 +136,16 @@ impl Config {
             admin_users: Arc::clone(&deps.admin_users),
             clock_skew: self.clock_skew,
             nonces,
+            scheme: Reader::new(&self.scheme)?,
         })
+    }
+
+    /// What is doubtful about it.
+    pub(crate) fn warning(&self) -> Option<Warning> {
+        let Scheme::Canonical(config) = &self.scheme else { return None };
+        let scheme = canonical::Scheme::new(config).ok()?;
+        let gaps: Vec<String> = scheme.gaps().iter().map(ToString::to_string).collect();
+        (!gaps.is_empty()).then(|| Warning::WeakSignature(gaps.join(", ").into()))
     }
 }
 
@@ -130,6 +161,7 @@ pub(crate) struct VerifySignature {
     admin_users: Arc<HashSet<UserId>>,
     clock_skew: Duration,
     nonces: Nonces,
+    scheme: Reader,
 }
 
 #[async_trait]
@@ -146,6 +178,10 @@ impl Filter for VerifySignature {
         Credentials::Reads
     }
 
+    fn credential_headers(&self) -> &[HeaderName] {
+        self.scheme.headers()
+    }
+
     fn honours(&self) -> &'static [Rule] {
         &[Rule::Platforms]
     }
@@ -156,7 +192,8 @@ impl Filter for VerifySignature {
             Nonces::Local(_) => "replays refused by this process",
             Nonces::Shared => "replays refused by Redis",
         };
-        format!("verifies the RFC 9421 signature (clock within {} s, {replay})", self.clock_skew.as_secs())
+        let (scheme, skew) = (self.scheme.summary(), self.clock_skew.as_secs());
+        format!("verifies {scheme} (clock within {skew} s, {replay})")
     }
 
     async fn request(&self, request: &mut Request<'_>, cx: &mut Context) -> Result<Flow, Reject> {
@@ -168,19 +205,27 @@ impl Filter for VerifySignature {
 
 impl VerifySignature {
     async fn verify(&self, request: &mut Request<'_>, cx: &mut Context) -> Result<ProvenUser, Reject> {
-        // The three headers are shared, not copied: a `HeaderValue` is reference-counted bytes.
-        let headers = Headers::of(request.head)?;
-        let signature = headers.parse(request.body.is_announced())?;
-        self.check_clock(&signature, cx)?;
+        let head = &*request.head;
+        let credential = self.scheme.read(head, request.body.is_announced())?;
+        self.check_clock(&credential, cx)?;
+        let signed_body = if self.scheme.needs_body() {
+            // Read for anybody who has a likely credential: no header says what the body should be.
+            let body = request.body.read().await?;
+            cx.now = (cx.clock)();
+            self.check_clock(&credential, cx)?;
+            body
+        } else {
+            Bytes::new()
+        };
 
-        let session = self.store.session(&signature.key_id).await?;
-        let target = self.target(request.head)?;
-        let session = self.check_session(session, &signature, &target, cx)?;
+        let session = self.store.session(&credential.session).await?;
+        let target = self.target(head)?;
+        let session = self.check_session(session, &credential, &target, &signed_body, cx)?;
         let mut user = self.check_user(session, cx).await?;
 
-        if signature.covers_body() {
+        if credential.sends_digest() {
             let body = request.body.read().await?;
-            signature
+            credential
                 .check_digest(&body)
                 .map_err(|why| Reject::new(Cause::SignatureMismatch, why.as_str()))?;
             let arrived = (cx.clock)();
@@ -188,12 +233,12 @@ impl VerifySignature {
                 // The client chose how long this took. All that depends on time or may have been revoked
                 // is asked again, above all before the nonce: its memory ends with the signature's life.
                 cx.now = arrived;
-                self.check_clock(&signature, cx)?;
-                let session = self.store.session(&signature.key_id).await?;
+                self.check_clock(&credential, cx)?;
+                let session = self.store.session(&credential.session).await?;
                 user = self.check_user(check_standing(session, cx)?, cx).await?;
             }
         }
-        self.claim_nonce(&signature, cx).await?;
+        self.claim_nonce(&credential, cx).await?;
         Ok(user)
     }
 
@@ -213,8 +258,8 @@ impl VerifySignature {
         })
     }
 
-    fn check_clock(&self, signature: &Signature<'_>, cx: &Context) -> Result<(), Reject> {
-        if cx.now.distance(signature.created) <= self.clock_skew {
+    fn check_clock(&self, credential: &Credential<'_>, cx: &Context) -> Result<(), Reject> {
+        if cx.now.distance(credential.created) <= self.clock_skew {
             return Ok(());
         }
         Err(Reject::new(Cause::ClockSkew, "clock_skew").with(Hint::ServerTime(cx.now)))
@@ -232,35 +277,39 @@ impl VerifySignature {
         };
         let host = head.headers.get(HOST).and_then(|h| h.to_str().ok()).ok_or_else(|| bad("host_missing"))?;
         let authority = self.authorities.find(host).ok_or_else(|| bad("unknown_authority"))?;
+        if query.is_some() && !self.scheme.allows_query() {
+            return Err(malformed("query_not_covered"));
+        }
         Ok(Target { method: head.method.as_str(), authority, path, query })
     }
 
     fn check_session(
         &self,
         session: Option<Arc<Session>>,
-        signature: &Signature<'_>,
+        credential: &Credential<'_>,
         target: &Target<'_>,
+        body: &[u8],
         cx: &Context,
     ) -> Result<Arc<Session>, Reject> {
         let Some(session) = session else {
             // The same work as for a session that exists, so that time does not tell them apart.
-            let _ = signature.verify(HttpKey::decoy(), target);
+            credential.spend_time(target, body);
             return check_standing(None, cx);
         };
         let session = check_standing(Some(session), cx)?;
         if self.admin_users.contains(&session.user) {
             return Err(Reject::new(Cause::Forbidden, "admin_on_user_surface"));
         }
-        if !session.keys(cx.now).any(|key| signature.verify(key, target).is_ok()) {
+        if !credential.is_by(&session, cx.now, target, body) {
             return Err(Reject::new(Cause::SignatureMismatch, "signature_mismatch"));
         }
         Ok(session)
     }
 
-    async fn claim_nonce(&self, signature: &Signature<'_>, cx: &Context) -> Result<(), Reject> {
+    async fn claim_nonce(&self, credential: &Credential<'_>, cx: &Context) -> Result<(), Reject> {
         let claim = match &self.nonces {
             Nonces::Forgotten => return Ok(()),
-            Nonces::Local(memory) => match memory.claim(&signature.key_id, signature.nonce, cx.now) {
+            Nonces::Local(memory) => match memory.claim(&credential.session, credential.replay_key, cx.now) {
                 Seen::Never => Claim::Fresh,
                 Seen::Before => Claim::Seen,
                 Seen::Full => {
@@ -269,8 +318,8 @@ impl VerifySignature {
                 }
             },
             Nonces::Shared => {
-                let ttl = cx.now.until(signature.created.plus(self.clock_skew)) + NONCE_MARGIN;
-                self.store.claim_nonce(&signature.key_id, signature.nonce, ttl).await?
+                let ttl = cx.now.until(credential.created.plus(self.clock_skew)) + NONCE_MARGIN;
+                self.store.claim_nonce(&credential.session, credential.replay_key, ttl).await?
             }
         };
         match claim {
@@ -287,52 +336,6 @@ fn check_standing(session: Option<Arc<Session>>, cx: &Context) -> Result<Arc<Ses
         Standing::Expired => Err(Reject::new(Cause::SessionUnknown, "session_expired")),
         Standing::Revoked => Err(Reject::new(Cause::SessionRevoked, "session_revoked")),
     }
-}
-
-/// The credential headers of a request, each there at most once.
-struct Headers {
-    signature: HeaderValue,
-    signature_input: HeaderValue,
-    content_digest: Option<HeaderValue>,
-}
-
-impl Headers {
-    fn of(head: &RequestHeader) -> Result<Self, Reject> {
-        let signature = only(head, &SIGNATURE)?;
-        let signature_input = only(head, &SIGNATURE_INPUT)?;
-        let content_digest = only(head, &CONTENT_DIGEST)?;
-        match (signature, signature_input) {
-            (Some(signature), Some(signature_input)) => {
-                Ok(Self { signature, signature_input, content_digest })
-            }
-            (None, None) => Err(Reject::new(Cause::CredentialMissing, "signature_missing")),
-            _ => Err(Reject::new(Cause::CredentialMalformed, "signature_incomplete")),
-        }
-    }
-
-    fn parse(&self, has_body: bool) -> Result<Signature<'_>, Reject> {
-        let malformed = |reason| Reject::new(Cause::CredentialMalformed, reason);
-        let signature = Signature::parse(Presented {
-            signature_input: self.signature_input.as_bytes(),
-            signature: self.signature.as_bytes(),
-            content_digest: self.content_digest.as_ref().map(HeaderValue::as_bytes),
-        })
-        .map_err(|why| malformed(why.as_str()))?;
-        match (has_body, signature.covers_body()) {
-            (true, false) => Err(malformed("body_not_covered")),
-            (false, true) => Err(malformed("digest_without_body")),
-            _ => Ok(signature),
-        }
-    }
-}
-
-fn only(head: &RequestHeader, name: &HeaderName) -> Result<Option<HeaderValue>, Reject> {
-    let mut values = head.headers.get_all(name).iter();
-    let first = values.next().cloned();
-    if values.next().is_some() {
-        return Err(Reject::new(Cause::CredentialMalformed, "credential_duplicated"));
-    }
-    Ok(first)
 }
 
 #[cfg(test)]

@@ -236,6 +236,9 @@ pub enum Problem {
     )]
     UncheckedSocket,
 
+    /// A filter that works, but not well.
+    #[error(transparent)]
+    Filter(imgate_filters::Warning),
     /// Nothing uses it.
     #[error("upstream `{0}` is not used by any route")]
     UnusedUpstream(Box<str>),

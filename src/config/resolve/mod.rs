@@ -106,10 +106,20 @@ fn chains(faults: &mut Faults, written: Named<String, Vec<Spanned<imgate_filters
     for (name, filters) in written.0 {
         check_name(faults, &name, "chains");
         let step = |step: Spanned<_>| Step { mark: faults.mark(step.referenced), step: step.value };
-        let steps = filters.into_iter().map(step).collect();
+        let steps: Vec<Step> = filters.into_iter().map(step).collect();
+        warn_of(faults, &name.value, &steps);
         chains.push(Chain { mark: faults.mark(name.referenced), name: name.value.into(), steps });
     }
     chains
+}
+
+fn warn_of(faults: &mut Faults, chain: &str, steps: &[Step]) {
+    for (index, Step { mark, step }) in steps.iter().enumerate() {
+        if let Some(warning) = step.filter.warning() {
+            let place = format!("chains.{chain}[{index}] ({})", step.filter.name());
+            faults.warnings.push(Fault::new(mark.clone(), place, Problem::Filter(warning)));
+        }
+    }
 }
 
 fn answers(faults: &mut Faults, written: &Named<imgate_filters::Cause, Spanned<written::Answer>>) -> Answers {
