@@ -358,3 +358,14 @@ def check():
 def vectors():
     check()
     return {"schemes": schemes(), "accepted": list(accepted()), "refused": list(refused())}
+
+
+if __name__ == "__main__":
+    # A client: one request in JSON on standard input, the headers that sign it on standard output.
+    import json
+    import sys
+
+    job = json.load(sys.stdin)
+    request = Request(**{**job["request"], "secret": base64.b64decode(job["request"]["secret"])})
+    sign, _ = SCHEMES[job["scheme"]]
+    print(json.dumps(sign(request, job["millis"], job["nonce"])[1]))

@@ -11,6 +11,7 @@ mod support;
 
 mod admin;
 mod admin_rest;
+mod canonical;
 mod cli;
 mod crossed;
 mod edge_filters;

@@ -212,7 +212,7 @@ impl<'a> Client<'a> {
         Ok(self.request(path, body, &headers))
     }
 
-    fn request(&self, path: &str, body: &[u8], headers: &[(&'static str, String)]) -> String {
+    fn request(&self, path: &str, body: &[u8], headers: &[(String, String)]) -> String {
         let mut head = format!("POST {path} HTTP/1.1\r\nHost: {}\r\n", self.stage.gateway);
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
