@@ -82,8 +82,8 @@ async fn world(scheme: &Value) -> World {
     // JSON is YAML.
     setup.verify = format!("replay: redis, scheme: {scheme}");
     setup.routes = format!(
-        "  - {{ path: {FRIENDS}, methods: [PUT], upstream: openim_api, chain: user }}\n  \
-         - {{ prefix: /api/, upstream: openim_api, chain: user }}"
+        "  - {{ path: {FRIENDS}, methods: [PUT], upstream: openim_api, chain: user, bind: none }}\n  \
+         - {{ prefix: /api/, upstream: openim_api, chain: user, bind: none }}"
     );
     let gateway = setup.start().await;
     World { openim, redis, gateway, ann }
