@@ -3,15 +3,16 @@
 //! Left out: everything around a filter (socket, parser, route, upstream, log), and misses of the
 //! cache, which `store/miss` measures.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use criterion::Criterion;
 use criterion::measurement::WallTime;
 use imgate_filters::Deps;
 
 use crate::arrivals::{Arrival, Arrivals, MESSAGE, message_of};
-use crate::drive::{arrived_after, chain, filter, measure};
+use crate::drive::{Step as _, arrived_after, chain, filter, measure};
 use crate::world::World;
 
 type Group<'a> = criterion::BenchmarkGroup<'a, WallTime>;
@@ -22,6 +23,8 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     verify_signature(&mut group, &world);
     behind_a_caller(&mut group, &world);
     anywhere(&mut group, &world);
+    one_limited(&mut group, &world);
+    million_limited(&mut group, &world);
     group.finish();
 }
 
@@ -75,6 +78,48 @@ fn networks(first: u8, count: u32) -> String {
     let start = u32::from(Ipv4Addr::new(first, 0, 113, 64));
     let nets: Vec<String> = (0..count).map(|i| format!("{}/28", Ipv4Addr::from(start + 32 * i))).collect();
     format!("{{ addresses: [{}] }}", nets.join(", "))
+}
+
+/// Measures a limit on somebody who calls just as often as it allows.
+fn one_limited(group: &mut Group<'_>, world: &World) {
+    let mut post = Arrivals::posts(MESSAGE, world.session, world.key()).next();
+    let filter = filter("- rate_limit: { per: address, rate: 1000000/s, burst: 1 }", &world.deps);
+    measure(group, "rate_limit/one_key", &filter, None, || {
+        post.cx.arrived += Duration::from_micros(1);
+        post.clone()
+    });
+}
+
+/// Measures a limit that is full: a million addresses, none of whose allowances is whole again, since no
+/// time passes here.
+fn million_limited(group: &mut Group<'_>, world: &World) {
+    const KEYS: u32 = 1_000_000;
+    let post = Arrivals::posts(MESSAGE, world.session, world.key()).next();
+    let yaml = "- rate_limit: { per: address, rate: 1/s, burst: 86400, max_keys: 1000000 }";
+    let deps = Deps { rates: Arc::default(), ..world.deps.clone() };
+    let filter = filter(yaml, &deps);
+    let address = |n: u32| IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + n));
+    let from = |n: u32| {
+        let mut arrival = post.clone();
+        arrival.cx.client = address(n);
+        arrival
+    };
+    let mut crowd = post.clone();
+    for n in 0..KEYS {
+        crowd.cx.client = address(n);
+        filter.run(&mut crowd).unwrap();
+    }
+    assert_eq!((deps.rates.keys(), deps.rates.overflows()), (KEYS as usize, 0));
+    // All of them take turns, in an order that no cache foresees.
+    let mut n = 0;
+    measure(group, "rate_limit/one_of_a_million", &filter, None, || {
+        n = (n + 614_657) % KEYS;
+        from(n)
+    });
+    measure(group, "rate_limit/stranger_when_full", &filter, None, || {
+        n += 1;
+        from(KEYS + n)
+    });
 }
 
 /// Measures a filter that does not mind the same request again.
