@@ -11,6 +11,20 @@ use serde::{Deserialize, Serialize};
 pub struct UnixTime(pub u64);
 
 impl UnixTime {
+    /// The most digits a moment is written with.
+    ///
+    /// Source: RFC 8941 section 3.3.1, an integer has at most 15.
+    pub const MAX_DIGITS: usize = 15;
+
+    /// Reads the one decimal spelling: 1 to 15 digits, no sign, no leading zero.
+    pub fn parse(text: &str) -> Option<Self> {
+        let plain = (1..=Self::MAX_DIGITS).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+        if !plain || (text.len() > 1 && text.starts_with('0')) {
+            return None;
+        }
+        text.parse().ok().map(Self)
+    }
+
     /// Reads the system clock. Code that decides takes the time as an argument instead.
     pub fn now() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);

@@ -78,6 +78,12 @@ impl Platform {
     const NAMES: [&'static str; Self::COUNT] =
         ["IOS", "Android", "Windows", "OSX", "Web", "MiniWeb", "Linux", "APad", "IPad", "Admin", "HarmonyOS"];
 
+    /// Reads the number in its one decimal spelling: no sign, no leading zero.
+    pub fn parse(text: &str) -> Option<Self> {
+        let number: u8 = text.parse().ok()?;
+        Self::try_from(number).ok().filter(|_| number.to_string() == text)
+    }
+
     /// OpenIM's number for this platform.
     pub fn number(self) -> u8 {
         self.0
@@ -128,6 +134,10 @@ mod tests {
         assert!(Platform::try_from(0).is_err());
         assert!(Platform::try_from(12).is_err());
         assert_eq!(Platform::try_from(5).map(Platform::name), Ok("Web"));
+        assert_eq!(Platform::parse("11").map(Platform::number), Some(11));
+        for bad in ["", "0", "12", "05", "+5", "-5", "5 ", "261"] {
+            assert_eq!(Platform::parse(bad), None, "{bad:?}");
+        }
         assert_eq!(Platform::ADMIN.name(), "Admin");
     }
 }

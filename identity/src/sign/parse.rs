@@ -219,7 +219,7 @@ impl<'a> Parameters<'a> {
         while !rest.0.is_empty() {
             let (name, value) = parameter(&mut rest)?;
             match name {
-                "created" => set(&mut created, unix_time(value).ok_or(Malformed::Created)?)?,
+                "created" => set(&mut created, value.and_then(UnixTime::parse).ok_or(Malformed::Created)?)?,
                 "nonce" => set(&mut nonce, quoted(value).filter(|v| is_nonce(v)).ok_or(Malformed::Nonce)?)?,
                 "keyid" => set(&mut key_id, session_id(value).ok_or(Malformed::KeyId)?)?,
                 "alg" => set(
@@ -269,13 +269,4 @@ fn quoted(value: Option<&str>) -> Option<&str> {
 
 fn session_id(value: Option<&str>) -> Option<SessionId> {
     SessionId::parse(quoted(value)?).ok()
-}
-
-/// A structured-field integer that is not negative, in its one canonical spelling.
-fn unix_time(value: Option<&str>) -> Option<UnixTime> {
-    let digits = value.filter(|v| (1..=15).contains(&v.len()) && v.bytes().all(|b| b.is_ascii_digit()))?;
-    if digits.len() > 1 && digits.starts_with('0') {
-        return None;
-    }
-    digits.parse().ok().map(UnixTime)
 }

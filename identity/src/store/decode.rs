@@ -76,9 +76,5 @@ fn per_platform(user: &UserId, fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Tokens, 
 /// Reads a field's name: the platform's number in its one decimal spelling.
 fn platform(field: &[u8]) -> Result<Platform, Fault> {
     let text = std::str::from_utf8(field).map_err(|_| Fault::UnknownField)?;
-    let number: u8 = text.parse().map_err(|_| Fault::UnknownField)?;
-    if text != number.to_string() {
-        return Err(Fault::UnknownField);
-    }
-    Platform::try_from(number).map_err(|_| Fault::UnknownField)
+    Platform::parse(text).ok_or(Fault::UnknownField)
 }
