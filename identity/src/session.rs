@@ -11,11 +11,15 @@ use std::hash::{Hash, Hasher};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use hkdf::Hkdf;
 use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+use zeroize::Zeroizing;
 
 use self::record::check_version;
 pub use self::record::{PreviousSecret, Record, RecordFault};
 use crate::secret::Secret;
+use crate::session_token::TokenKey;
 use crate::sign::HttpKey;
 use crate::time::UnixTime;
 use crate::user::{Platform, UserId};
@@ -131,6 +135,15 @@ impl SessionSecret {
         Secret::new(STANDARD.encode(self.0.expose()))
     }
 
+    /// Derives the key for one purpose, which `info` names: HKDF-SHA256, no salt, 32 bytes.
+    pub(crate) fn derive(&self, info: &[u8]) -> Zeroizing<[u8; 32]> {
+        let mut key = Zeroizing::new([0; 32]);
+        Hkdf::<Sha256>::new(None, self.expose())
+            .expand(info, &mut *key)
+            .expect("32 bytes are less than the 255 hashes that HKDF can give");
+        key
+    }
+
     /// The raw bytes, for key derivation.
     pub fn expose(&self) -> &[u8; 32] {
         self.0.expose()
@@ -154,10 +167,22 @@ pub struct Session {
     pub expires_at: UnixTime,
     /// When it was revoked, if it was.
     pub revoked_at: Option<UnixTime>,
-    key: HttpKey,
-    previous: Option<(HttpKey, UnixTime)>,
+    keys: Keys,
+    previous: Option<(Keys, UnixTime)>,
+}
+
+/// A secret and the keys made from it.
+#[derive(Clone, Debug)]
+struct Keys {
     secret: SessionSecret,
-    previous_secret: Option<PreviousSecret>,
+    http: HttpKey,
+    token: TokenKey,
+}
+
+impl Keys {
+    fn of(secret: &SessionSecret) -> Self {
+        Self { secret: secret.clone(), http: HttpKey::derive(secret), token: TokenKey::derive(secret) }
+    }
 }
 
 /// What may be said of a session at some moment.
@@ -182,10 +207,8 @@ impl Session {
             issued_at: record.issued_at,
             expires_at: record.expires_at,
             revoked_at: record.revoked_at,
-            key: HttpKey::derive(&record.secret),
-            previous: record.previous.as_ref().map(|p| (HttpKey::derive(&p.secret), p.until)),
-            secret: record.secret.clone(),
-            previous_secret: record.previous.clone(),
+            keys: Keys::of(&record.secret),
+            previous: record.previous.as_ref().map(|p| (Keys::of(&p.secret), p.until)),
         }
     }
 
@@ -202,14 +225,22 @@ impl Session {
 
     /// The keys a signature made at `now` may have been made with, the current one first.
     pub fn keys(&self, now: UnixTime) -> impl Iterator<Item = &HttpKey> {
-        let previous = self.previous.as_ref().filter(|(_, until)| now <= *until).map(|(key, _)| key);
-        std::iter::once(&self.key).chain(previous)
+        self.honoured(now).map(|keys| &keys.http)
+    }
+
+    /// The keys a session token shown at `now` may have been made with, the current one first.
+    pub fn token_keys(&self, now: UnixTime) -> impl Iterator<Item = &TokenKey> {
+        self.honoured(now).map(|keys| &keys.token)
     }
 
     /// The secrets behind [`Session::keys`], for a scheme that makes its own key of them.
     pub fn secrets(&self, now: UnixTime) -> impl Iterator<Item = &SessionSecret> {
-        let previous = self.previous_secret.as_ref().filter(|previous| now <= previous.until);
-        std::iter::once(&self.secret).chain(previous.map(|previous| &previous.secret))
+        self.honoured(now).map(|keys| &keys.secret)
+    }
+
+    fn honoured(&self, now: UnixTime) -> impl Iterator<Item = &Keys> {
+        let previous = self.previous.as_ref().filter(|(_, until)| now <= *until).map(|(keys, _)| keys);
+        std::iter::once(&self.keys).chain(previous)
     }
 }
 
@@ -282,6 +313,8 @@ mod tests {
         assert_eq!(session.keys(UnixTime(51)).count(), 1);
         assert_eq!(session.secrets(UnixTime(50)).count(), 2);
         assert_eq!(session.secrets(UnixTime(51)).count(), 1);
+        assert_eq!(session.token_keys(UnixTime(50)).count(), 2);
+        assert_eq!(session.token_keys(UnixTime(51)).count(), 1);
     }
 
     #[test]

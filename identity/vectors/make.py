@@ -16,6 +16,7 @@ import assertion
 import canonical
 import jwt
 import refused
+import session_token
 from rfc9421 import DEFAULT_ORDER, KEYS, Request, SESSION_2, headers, http_key, signature_base
 
 HERE = pathlib.Path(__file__).parent
@@ -100,3 +101,4 @@ if __name__ == "__main__":
     write("canonical.json", canonical.vectors())
     write("assertion.json", assertion.vectors())
     write("jwt.json", jwt.vectors())
+    write("session-token.json", session_token.vectors())
