@@ -20,6 +20,10 @@ pub mod operation_id;
 
 pub mod verify_signature;
 
+pub mod verify_session_token;
+
+pub mod verify_openim_token;
+
 pub mod verify_jwt;
 
 pub mod bind_identity;
@@ -61,6 +65,8 @@ pub mod size;
 pub mod respond;
 
 mod duration;
+
+mod proof;
 
 #[cfg(test)]
 mod testing;
@@ -325,6 +331,9 @@ pub enum BuildError {
     /// A replay memory that could hold nothing.
     #[error("max_nonces is 0\nhint: say `replay: off` if replays need no check")]
     NoNonces,
+    /// A life of session tokens that is none, or longer than a bearer's string may live.
+    #[error("max_life is not between 1 second and 1 day")]
+    TokenLife,
     /// `verify_jwt` as it cannot be.
     #[error(transparent)]
     Jwt(#[from] verify_jwt::BadJwt),
@@ -403,6 +412,10 @@ catalogue! {
     OperationId(operation_id) = "operation_id",
     /// Proves who calls by the signature over the request.
     VerifySignature(verify_signature) = "verify_signature",
+    /// Proves who calls by the session token of a stock SDK.
+    VerifySessionToken(verify_session_token) = "verify_session_token",
+    /// Proves who calls by the OpenIM token that the store holds.
+    VerifyOpenimToken(verify_openim_token) = "verify_openim_token",
     /// Proves which admin calls by a JWT.
     VerifyJwt(verify_jwt) = "verify_jwt",
     /// Lets the body name nobody but the caller.

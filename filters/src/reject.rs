@@ -32,6 +32,8 @@ pub enum Cause {
     SessionRevoked,
     /// A live session whose user has no OpenIM token.
     TokenMissing,
+    /// A token, carried instead of a signature, that was not made for its bearer.
+    TokenInvalid,
     /// The caller may not do this.
     Forbidden,
     /// No route for this host and path.
@@ -58,7 +60,7 @@ pub enum Cause {
 
 impl Cause {
     /// All causes, in the order of the table.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::CredentialMissing,
         Self::CredentialMalformed,
         Self::ClockSkew,
@@ -67,6 +69,7 @@ impl Cause {
         Self::SessionUnknown,
         Self::SessionRevoked,
         Self::TokenMissing,
+        Self::TokenInvalid,
         Self::Forbidden,
         Self::NoRoute,
         Self::MethodNotAllowed,
@@ -91,6 +94,7 @@ impl Cause {
             Self::SessionUnknown => "session_unknown",
             Self::SessionRevoked => "session_revoked",
             Self::TokenMissing => "token_missing",
+            Self::TokenInvalid => "token_invalid",
             Self::Forbidden => "forbidden",
             Self::NoRoute => "no_route",
             Self::MethodNotAllowed => "method_not_allowed",
@@ -113,10 +117,11 @@ impl Cause {
             Self::ClockSkew => (401, 20103, "ClockSkewError"),
             Self::SignatureMismatch => (401, 20104, "SignatureMismatchError"),
             Self::Replayed => (401, 20105, "ReplayedError"),
-            // These four names are OpenIM's own. Source: open-im-server pkg/common/servererrs/code.go.
+            // These five names are OpenIM's own. Source: open-im-server pkg/common/servererrs/code.go.
             Self::SessionUnknown => (401, 1501, "TokenExpiredError"),
             Self::SessionRevoked => (401, 1506, "TokenKickedError"),
             Self::TokenMissing => (401, 1507, "TokenNotExistError"),
+            Self::TokenInvalid => (401, 1505, "TokenUnknownError"),
             Self::Forbidden => (403, 1002, "NoPermissionError"),
             Self::NoRoute => (404, 20201, "NoRouteError"),
             Self::MethodNotAllowed => (405, 20201, "MethodNotAllowedError"),
@@ -136,7 +141,7 @@ impl Cause {
     /// Whether this is a verdict on the user's own credential, the only kind of refusal that may
     /// make an SDK log the user out.
     pub fn is_verdict_on_user(self) -> bool {
-        matches!(self, Self::SessionUnknown | Self::SessionRevoked | Self::TokenMissing)
+        matches!(self, Self::SessionUnknown | Self::SessionRevoked | Self::TokenMissing | Self::TokenInvalid)
     }
 }
 

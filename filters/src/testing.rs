@@ -12,6 +12,7 @@ use http::HeaderValue;
 use imgate_identity::assertion::AssertionKey;
 use imgate_identity::key::Keys;
 use imgate_identity::session::{Ban, PreviousSecret, Record, SessionId, SessionSecret};
+use imgate_identity::session_token::{self, TokenKey};
 use imgate_identity::sign::{self, HttpKey, Nonce, Target};
 use imgate_identity::store::{CacheConfig, Memory, Store, Writer};
 use imgate_identity::time::UnixTime;
@@ -33,12 +34,12 @@ pub(crate) const USER: &str = "u1";
 /// The token of [`USER`].
 pub(crate) static USER_TOKEN: LazyLock<String> = LazyLock::new(|| token(USER, NOW.0 + 1000));
 
-/// An OpenIM token with a signature nobody checks.
 fn token(user: &str, exp: u64) -> String {
-    token_on(user, 2, exp)
+    openim_token(user, 2, exp)
 }
 
-fn token_on(user: &str, platform: u8, exp: u64) -> String {
+/// An OpenIM token with a signature nobody checks.
+pub(crate) fn openim_token(user: &str, platform: u8, exp: u64) -> String {
     let part = |json: String| URL_SAFE_NO_PAD.encode(json);
     let claims = format!(r#"{{"UserID":"{user}","PlatformID":{platform},"exp":{exp},"iat":1}}"#);
     format!("{}.{}.c2ln", part(r#"{"alg":"HS256","typ":"JWT"}"#.to_owned()), part(claims))
@@ -100,8 +101,13 @@ async fn store() -> Arc<Store> {
             writer.put_token(&user, &token(name, exp)).await.unwrap();
         }
     }
+    let many = UserId::parse("many").unwrap();
+    for number in [1, 5] {
+        let raw = openim_token("many", number, NOW.0 + 1000);
+        writer.put_platform_token(&many, Platform::try_from(number).unwrap(), &raw).await.unwrap();
+    }
     for (admin, exp) in [("imAdmin", NOW.0 + 1000), ("oldAdmin", NOW.0 - 1)] {
-        let raw = token_on(admin, 10, exp);
+        let raw = openim_token(admin, 10, exp);
         writer.put_admin_token(&UserId::parse(admin).unwrap(), &raw).await.unwrap();
     }
     writer.put_ban(&UserId::parse("banned").unwrap(), &Ban::new(UnixTime(0), "test")).await.unwrap();
@@ -253,6 +259,18 @@ pub(crate) fn sample(method: &str, target: &str, body: Option<&str>) -> Sample {
 /// An unsigned GET.
 pub(crate) fn get(target: &str) -> Sample {
     sample("GET", target, None)
+}
+
+/// An unsigned POST.
+pub(crate) fn post(target: &str, body: &str) -> Sample {
+    sample("POST", target, Some(body))
+}
+
+/// The token of `user`'s session for a stock SDK, made with the secret of `signer`.
+pub(crate) fn session_token(user: &str, signer: &str, expires_at: UnixTime, platform: u8) -> String {
+    let key = TokenKey::derive(&secret_of(signer));
+    let platform = Platform::try_from(platform).unwrap();
+    session_token::mint(&key, &session_of(user), expires_at, platform).expose().clone()
 }
 
 /// A POST signed by the session of `user`, with a nonce of its own.

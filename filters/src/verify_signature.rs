@@ -45,7 +45,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::HeaderName;
 use http::header::HOST;
-use imgate_identity::session::{Session, Standing};
+use imgate_identity::session::Session;
 use imgate_identity::sign::Target;
 use imgate_identity::sign::canonical;
 use imgate_identity::store::{Claim, Store};
@@ -59,7 +59,9 @@ pub use self::scheme::Scheme;
 use self::scheme::{Credential, Reader, malformed};
 use crate::context::{Caller, Context, Fact, ProvenUser};
 use crate::reject::{Cause, Hint, RETRY_AFTER, Reject};
-use crate::{Authorities, BodyUse, BuildError, Credentials, Deps, Filter, Flow, Request, Rule, Warning};
+use crate::{
+    Authorities, BodyUse, BuildError, Credentials, Deps, Filter, Flow, Request, Rule, Warning, proof,
+};
 
 /// The signature itself. Source: RFC 9421 section 4.2.
 pub const SIGNATURE: HeaderName = HeaderName::from_static("signature");
@@ -235,7 +237,7 @@ impl VerifySignature {
                 cx.now = arrived;
                 self.check_clock(&credential, cx)?;
                 let session = self.store.session(&credential.session).await?;
-                user = self.check_user(check_standing(session, cx)?, cx).await?;
+                user = self.check_user(proof::live(session, cx.now)?, cx).await?;
             }
         }
         self.claim_nonce(&credential, cx).await?;
@@ -244,18 +246,8 @@ impl VerifySignature {
 
     async fn check_user(&self, session: Arc<Session>, cx: &Context) -> Result<ProvenUser, Reject> {
         let record = self.store.user(&session.user).await?;
-        if record.ban.as_ref().is_some_and(|ban| ban.holds(cx.now)) {
-            return Err(Reject::new(Cause::SessionRevoked, "user_banned"));
-        }
-        if !cx.place.rules.admit(session.platform) {
-            return Err(Reject::new(Cause::Forbidden, "platform_not_admitted"));
-        }
-        Ok(ProvenUser {
-            id: session.user.clone(),
-            platform: session.platform,
-            session: Some(session),
-            record,
-        })
+        let (id, platform) = (session.user.clone(), session.platform);
+        proof::admit(ProvenUser { id, platform, session: Some(session), record }, cx)
     }
 
     fn check_clock(&self, credential: &Credential<'_>, cx: &Context) -> Result<(), Reject> {
@@ -294,9 +286,9 @@ impl VerifySignature {
         let Some(session) = session else {
             // The same work as for a session that exists, so that time does not tell them apart.
             credential.spend_time(target, body);
-            return check_standing(None, cx);
+            return proof::live(None, cx.now);
         };
-        let session = check_standing(Some(session), cx)?;
+        let session = proof::live(Some(session), cx.now)?;
         if self.admin_users.contains(&session.user) {
             return Err(Reject::new(Cause::Forbidden, "admin_on_user_surface"));
         }
@@ -326,15 +318,6 @@ impl VerifySignature {
             Claim::Fresh => Ok(()),
             Claim::Seen => Err(Reject::new(Cause::Replayed, "nonce_seen")),
         }
-    }
-}
-
-fn check_standing(session: Option<Arc<Session>>, cx: &Context) -> Result<Arc<Session>, Reject> {
-    let session = session.ok_or_else(|| Reject::new(Cause::SessionUnknown, "session_unknown"))?;
-    match session.standing(cx.now) {
-        Standing::Live => Ok(session),
-        Standing::Expired => Err(Reject::new(Cause::SessionUnknown, "session_expired")),
-        Standing::Revoked => Err(Reject::new(Cause::SessionRevoked, "session_revoked")),
     }
 }
 

@@ -10,6 +10,7 @@ use pingora_http::RequestHeader;
 use serde::Deserialize;
 
 use super::{CONTENT_DIGEST, SIGNATURE, SIGNATURE_INPUT};
+use crate::proof;
 use crate::reject::{Cause, Reject};
 
 /// The headers of an RFC 9421 signature.
@@ -194,9 +195,7 @@ fn rfc9421(head: &RequestHeader, has_body: bool) -> Result<Credential<'_>, Rejec
 
 /// The value of a header that may be there once.
 fn only<'a>(head: &'a RequestHeader, name: &HeaderName) -> Result<Option<&'a [u8]>, Reject> {
-    let mut values = head.headers.get_all(name).iter();
-    let first = values.next().map(HeaderValue::as_bytes);
-    if values.next().is_some() { Err(malformed("credential_duplicated")) } else { Ok(first) }
+    Ok(proof::only(head, name)?.map(HeaderValue::as_bytes))
 }
 
 pub(super) fn malformed(reason: &'static str) -> Reject {
