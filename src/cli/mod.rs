@@ -46,7 +46,7 @@ enum Command {
     Routes(routes::Routes),
     /// Sign a request the way a client does
     Sign(sign::Sign),
-    /// Create, show, rotate and revoke sessions; seal them anew
+    /// Create, show, rotate and revoke sessions; seal them anew, make their tokens
     #[command(subcommand)]
     Session(session::Session),
     /// Mint, show and delete users' OpenIM tokens

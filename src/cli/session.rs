@@ -2,6 +2,7 @@
 
 mod reseal;
 mod rotate;
+mod token;
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use super::{ConfigFile, Failure, note_missing_mark, open, say};
 
 const UNKNOWN: &str = "there is no such session";
 
-/// Creates, shows, rotates, revokes and reseals sessions.
+/// Creates, shows, rotates, revokes and reseals sessions; makes their tokens.
 #[derive(Debug, Subcommand)]
 pub(super) enum Session {
     /// Create a session and print its id and secret, once
@@ -29,6 +30,8 @@ pub(super) enum Session {
     Rotate(rotate::Rotate),
     /// Seal all sessions with the first of the seal keys, so that others can be taken out
     Reseal(reseal::Reseal),
+    /// Make the token that a stock OpenIM SDK carries instead of signing
+    Token(token::Token),
 }
 
 /// Creates a session.
@@ -82,6 +85,7 @@ impl Session {
             Self::Revoke(named) => named.revoke().await,
             Self::Rotate(rotate) => rotate.run().await,
             Self::Reseal(reseal) => reseal.run().await,
+            Self::Token(token) => token.run(),
         }
     }
 }
