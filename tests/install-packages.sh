@@ -14,6 +14,9 @@ is_present() {
         nodejs) command -v node ;;
         # Debian splits `ensurepip` off, so `import venv` alone proves nothing.
         python3-venv) python3 -c 'import ensurepip, venv' ;;
+        default-jre-headless) command -v java ;;
+        kotlin) command -v kotlinc ;;
+        node-typescript) command -v tsc ;;
         *) [[ $(dpkg-query --show --showformat='${db:Status-Status}' "$1") == installed ]] ;;
     esac >/dev/null 2>&1
 }

@@ -14,7 +14,7 @@ use crate::cli::{Failure, read_secret, say};
 
 /// Makes a session token, as a client does: without a look at the store.
 #[derive(Debug, Args)]
-pub(super) struct Token {
+pub(in crate::cli) struct Token {
     /// The session's id, as `session create` printed it
     #[arg(long, value_name = "ID", value_parser = SessionId::parse, allow_hyphen_values = true)]
     session: SessionId,
