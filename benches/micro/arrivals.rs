@@ -126,6 +126,11 @@ impl Arrivals {
         Self::new("POST", "/msg/newest_seq", body, Some((session, key)))
     }
 
+    /// POSTs of `body`, not signed.
+    pub(crate) fn unsigned(body: &str) -> Self {
+        Self::new("POST", "/msg/newest_seq", Some(Bytes::copy_from_slice(body.as_bytes())), None)
+    }
+
     /// GETs, signed.
     pub(crate) fn gets(session: SessionId, key: HttpKey) -> Self {
         Self::new("GET", "/third/config?kind=client&version=12", None, Some((session, key)))

@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use criterion::Criterion;
 use criterion::measurement::WallTime;
-use imgate_filters::Deps;
+use imgate_filters::context::Place;
+use imgate_filters::rules::Roles;
+use imgate_filters::{Deps, Rules};
+use imgate_identity::sign::canonical::Scheme;
 
 use crate::arrivals::{Arrival, Arrivals, MESSAGE, message_of};
 use crate::drive::{Step as _, arrived_after, chain, filter, measure};
@@ -21,7 +24,10 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     let world = World::new();
     let mut group = criterion.benchmark_group("filter");
     verify_signature(&mut group, &world);
+    canonical(&mut group, &world);
+    bearers(&mut group, &world);
     behind_a_caller(&mut group, &world);
+    bound(&mut group, &world);
     anywhere(&mut group, &world);
     one_limited(&mut group, &world);
     million_limited(&mut group, &world);
@@ -41,6 +47,49 @@ fn verify_signature(group: &mut Group<'_>, world: &World) {
     one("refused_signature", Some("signature_mismatch"), wrong);
     let unknown = Arrivals::posts(MESSAGE, world.stranger, world.key());
     one("unknown_session", Some("session_unknown"), unknown);
+}
+
+/// Measures a scheme given by configuration: `METHOD`, path, time, nonce and digest, each on its line.
+fn canonical(group: &mut Group<'_>, world: &World) {
+    let scheme = "{ headers: { x-session: '{session}', x-time: '{timestamp}', x-nonce: '{nonce}', \
+                  x-digest: '{digest}', x-signature: '{signature}' }, encoding: hex, digest: hex, key: hkdf, \
+                  timestamp: s, string_to_sign: \"{method}\\n{target}\\n{timestamp}\\n{nonce}\\n{digest}\" }";
+    let yaml = format!("- verify_signature: {{ replay: off, scheme: {{ canonical: {scheme} }} }}");
+    let config = serde_saphyr::from_str(scheme).unwrap();
+    let arrival = world.canonical(&Scheme::new(&config).unwrap(), MESSAGE);
+    configured(group, "verify_signature/canonical_post_243", &yaml, &world.deps, &arrival);
+}
+
+/// Measures the filters that take a bearer's string: two for users, one for admins.
+fn bearers(group: &mut Group<'_>, world: &World) {
+    let post = Arrivals::unsigned(MESSAGE).next();
+    let with = |name: &'static str, value: &str| {
+        let mut arrival = post.clone();
+        arrival.head.insert_header(name, value).unwrap();
+        arrival
+    };
+    again(group, "verify_session_token", &world.deps, &with("token", &world.session_token()));
+    again(group, "verify_openim_token", &world.deps, &with("token", &world.openim_token()));
+    let mut admin = with("authorization", &format!("Bearer {}", world.admin_token()));
+    admin.cx.place = ruled(Rules { roles: Some(Roles::Any), ..Rules::default() });
+    let yaml = "- verify_jwt: { jwks_file: src/verify_jwt/admins.jwks, issuer: ops, audience: imgate }";
+    configured(group, "verify_jwt", yaml, &world.deps, &admin);
+}
+
+fn ruled(rules: Rules) -> Arc<Place> {
+    Arc::new(Place { rules, ..Place::default() })
+}
+
+/// Measures `bind_identity` on a field that is right, and on one that it writes.
+fn bound(group: &mut Group<'_>, world: &World) {
+    let post = Arrivals::posts(MESSAGE, world.session, world.key()).next();
+    let mut verified = arrived_after(&chain("- verify_signature: {}", &world.fresh_deps()), post);
+    for (name, rule) in [("check", "{ check: [sendID] }"), ("force", "{ force: [inviterUserID] }")] {
+        let bind = Some(serde_saphyr::from_str(rule).unwrap());
+        verified.cx.place = ruled(Rules { bind, ..Rules::default() });
+        let name = format!("bind_identity/{name}");
+        configured(group, &name, "- bind_identity: {}", &world.deps, &verified);
+    }
 }
 
 fn behind_a_caller(group: &mut Group<'_>, world: &World) {
@@ -63,6 +112,7 @@ fn anywhere(group: &mut Group<'_>, world: &World) {
     configured(group, "headers", &format!("- headers: {{ {edits} }}"), &world.deps, &post);
     let swap = "- rewrite_path: { strip_prefix: /msg, add_prefix: /v1, paths: { /a: /b } }";
     configured(group, "rewrite_path", swap, &world.deps, &post);
+    configured(group, "respond", "- respond: { status: 503, errCode: 20404 }", &world.deps, &post);
     configured(group, "body_limit", "- body_limit: { max: 1MiB }", &world.deps, &post);
     configured(group, "cors", "- cors: { allow_origins: ['https://app.example.com'] }", &world.deps, &post);
     for count in [2, 10_000] {

@@ -10,18 +10,20 @@ use imgate_filters::{Authorities, Deps, ReplayMemory};
 use imgate_identity::assertion::AssertionKey;
 use imgate_identity::key::Keys;
 use imgate_identity::session::{Record, SessionId, SessionSecret};
-use imgate_identity::sign::HttpKey;
+use imgate_identity::session_token::{self, TokenKey};
+use imgate_identity::sign::canonical::{Scheme, Signable};
+use imgate_identity::sign::{HttpKey, Nonce, Target};
 use imgate_identity::store::{CacheConfig, Memory, Store, Writer};
 use imgate_identity::time::UnixTime;
 use imgate_identity::user::{Platform, UserId};
 
-use crate::arrivals::{HOST, NOW};
+use crate::arrivals::{Arrival, Arrivals, HOST, NOW};
 
 /// Longer than any bench runs.
 const LONG: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// The user behind every request.
-const USER: &str = "u1";
+const USER: &str = "user_1";
 
 /// What filters lean on, and who signs.
 pub(crate) struct World {
@@ -57,6 +59,51 @@ impl World {
         HttpKey::derive(&self.secret)
     }
 
+    /// The string by which a stock SDK proves the session.
+    pub(crate) fn session_token(&self) -> String {
+        let (key, platform) = (TokenKey::derive(&self.secret), Platform::try_from(2).unwrap());
+        session_token::mint(&key, &self.session, UnixTime(NOW.0 + 3600), platform).expose().clone()
+    }
+
+    /// The token that is stored for the user.
+    pub(crate) fn openim_token(&self) -> String {
+        token(USER)
+    }
+
+    /// A JWT of an admin, by the key whose other half is in `filters/src/verify_jwt/admins.jwks`.
+    pub(crate) fn admin_token(&self) -> String {
+        const PEM: &str = "-----BEGIN PRIVATE KEY-----\n\
+             MC4CAQAwBQYDK2VwBCIEIGRlZmdoaWprbG1ub3BxcnN0dXZ3eHl6e3x9fn+AgYKD\n-----END PRIVATE KEY-----\n";
+        let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::EdDSA);
+        header.kid = Some("ops-1".to_owned());
+        let claims = serde_json::json!({
+            "iss": "ops", "aud": "imgate", "sub": "alice", "roles": ["im-admin"], "iat": NOW.0, "exp": NOW.0 + 600
+        });
+        let key = jsonwebtoken::EncodingKey::from_ed_pem(PEM.as_bytes()).unwrap();
+        jsonwebtoken::encode(&header, &claims, &key).unwrap()
+    }
+
+    /// A POST of `body`, signed under this scheme.
+    pub(crate) fn canonical(&self, scheme: &Scheme, body: &str) -> Arrival {
+        let mut arrival = Arrivals::unsigned(body).next();
+        let target = Target { method: "POST", authority: HOST, path: "/msg/newest_seq", query: None };
+        let signed = scheme.sign(
+            &self.secret,
+            &Signable {
+                session: self.session,
+                target,
+                body: body.as_bytes(),
+                millis: NOW.0 * 1000,
+                nonce: &Nonce::random().unwrap(),
+                signed_headers: &[],
+            },
+        );
+        for (name, value) in signed.iter() {
+            arrival.head.insert_header(name.to_owned(), value).unwrap();
+        }
+        arrival
+    }
+
     /// A key that is nobody's.
     pub(crate) fn wrong_key(&self) -> HttpKey {
         HttpKey::derive(&SessionSecret::new([8; 32]))
@@ -77,7 +124,7 @@ fn deps(store: Arc<Store>) -> Deps {
         replays: Arc::new(ReplayMemory::default()),
         jwks: Arc::<imgate::jwks::Feeds>::default(),
         rates: Arc::default(),
-        base: std::path::Path::new("").into(),
+        base: std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/filters")).into(),
         custom: Arc::default(),
     }
 }
