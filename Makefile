@@ -12,6 +12,7 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 # Tools that Debian does not package are kept outside the repository, so that a fresh clone finds them.
 TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/imgate
 CARGO_DENY_VERSION := 0.20.2
+CARGO_FUZZ_VERSION := 0.13.1
 export PATH := $(PATH):$(TOOLS)/bin
 
 # What a build needs, and what the tests run beside the gateway.
@@ -23,8 +24,10 @@ COMPARE_PACKAGES := redis-server nginx libnginx-mod-http-lua lua-resty-core lua-
 # Where `make compare` leaves its tables, and how long it measures.
 COMPARE_OUT ?= $(TARGET_DIR)/compare
 COMPARE_FLAGS ?=
+# How long `make fuzz` tries each target.
+FUZZ_SECONDS ?= 60
 
-.PHONY: help packages build-packages build demo test check fmt clippy doc deny bench compare audit cargo-deny ci
+.PHONY: help packages build-packages build demo test check fmt clippy doc deny fuzz bench compare audit cargo-deny cargo-fuzz ci
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } \
@@ -67,6 +70,12 @@ deny: cargo-deny
 audit: cargo-deny ## Look for known vulnerabilities in the dependencies
 	$(CARGO) deny $(CARGO_FLAGS) check advisories
 
+# Cargo fuzz needs flags that stable Rust keeps back; the compiler stays the one the gateway is built with.
+fuzz: export RUSTC_BOOTSTRAP := 1
+fuzz: cargo-fuzz build-packages ## Try to break every promise in fuzz/, FUZZ_SECONDS each
+	$(CARGO) fuzz build --sanitizer none
+	FUZZ_SECONDS=$(FUZZ_SECONDS) fuzz/run.sh
+
 ci: ## Do all that CI does
 	.ci/run
 
@@ -81,6 +90,11 @@ compare: build ## Measure side by side with nginx, Lua and bare Pingora
 	  --target-dir $(TARGET_DIR)/pingora-bare
 	python3 benches/compare/run.py --imgate $(TARGET_DIR)/release/imgate \
 	  --pingora $(TARGET_DIR)/pingora-bare/release/pingora-bare --out $(COMPARE_OUT) $(COMPARE_FLAGS)
+
+cargo-fuzz:
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || \
+	  CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
+	  $(CARGO) install --locked cargo-fuzz --version $(CARGO_FUZZ_VERSION) --root $(TOOLS)
 
 # cargo-deny ships with fat LTO, which costs minutes to build and saves nothing here.
 cargo-deny:
