@@ -8,7 +8,7 @@ fn root() -> &'static Path {
 }
 
 fn rust_files() -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = ["src", "filters", "identity", "standin", "tests", "benches", "examples"]
+    let mut folders: Vec<PathBuf> = ["src", "filters", "identity", "standin", "tests", "benches", "examples", "fuzz"]
         .map(|f| root().join(f))
         .into();
     let mut files = Vec::new();
