@@ -3,6 +3,7 @@
 //! A reload builds a whole new [`Snapshot`] and swaps it in; a request holds one and sees no other.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,6 +69,8 @@ pub struct Route {
 
 /// Everything a request needs of the configuration.
 pub struct Snapshot {
+    /// Where clients connect, and by which names routes know that.
+    pub listeners: Vec<config::Listener>,
     /// The routes.
     pub table: Table<Arc<Route>>,
     /// The upstreams, for sweeping and metrics.
@@ -91,6 +94,13 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// The name that the listener of this address has now. One that is in the file no more has none, and
+    /// keeps only the routes that are on every listener: its old name may mean another one by now.
+    pub fn listener(&self, address: Option<SocketAddr>) -> Option<&str> {
+        let listener = self.listeners.iter().find(|listener| Some(listener.address) == address)?;
+        listener.name.as_deref()
+    }
+
     /// The cross-origin policy of a route, or of what is answered before one is found.
     pub fn policy<'a>(&'a self, route: Option<&'a Route>) -> &'a cors::Policy {
         route.and_then(|route| route.chain.cors()).unwrap_or(&self.cors)
@@ -178,6 +188,7 @@ impl Snapshot {
             }))
         })?;
         Ok(Self {
+            listeners: config.listeners.clone(),
             table,
             upstreams: upstreams.into_values().map(|(upstream, _)| upstream).collect(),
             store,

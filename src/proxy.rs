@@ -9,6 +9,7 @@ mod log;
 mod respond;
 mod socket;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -64,6 +65,9 @@ pub struct Gateway {
     pub tunnels: TaskTracker,
     /// Ends the sockets.
     pub stop: CancellationToken,
+    /// The address, as in the file, of the listener whose requests it is handed; none for whoever only
+    /// looks on.
+    pub listener: Option<SocketAddr>,
 }
 
 /// What is noted about a request while it is under way.
@@ -262,6 +266,12 @@ impl ProxyHttp for Gateway {
 }
 
 impl Gateway {
+    /// The same gateway behind the listener of this address.
+    #[must_use]
+    pub fn behind(&self, listener: SocketAddr) -> Self {
+        Self { listener: Some(listener), ..self.clone() }
+    }
+
     async fn handle(
         &self,
         session: &mut Session,
@@ -278,7 +288,7 @@ impl Gateway {
         let mut cx = Context::new(UnixTime::now, client, operation::of(&head), Place::unknown());
 
         if let Some(preflight) = Preflight::of(&head) {
-            let answer = respond::preflight(snapshot, &head, preflight);
+            let answer = respond::preflight(snapshot, self.listener, &head, preflight);
             notes.cx = Some(cx);
             notes.head = Some(head);
             notes.outcome.status = answer.status.as_u16();
@@ -316,7 +326,7 @@ impl Gateway {
         notes: &mut Notes,
         snapshot: &Arc<Snapshot>,
     ) -> Result<Outgoing, Reject> {
-        let route = Arc::clone(find(snapshot, head, &head.method)?);
+        let route = Arc::clone(find(snapshot, self.listener, head, &head.method)?);
         notes.route = Some(Arc::clone(&route));
         cx.place = Arc::clone(&route.place);
         let ask = match route.mode {
@@ -463,14 +473,19 @@ fn take_head(downstream: &mut ServerSession) -> Result<RequestHeader> {
     Ok(std::mem::replace(head, rest))
 }
 
-/// Finds the route of a request of this head and method.
-fn find<'a>(snapshot: &'a Snapshot, head: &RequestHeader, method: &Method) -> Result<&'a Arc<Route>, Reject> {
+/// Finds the route of a request of this head and method that came to this listener.
+fn find<'a>(
+    snapshot: &'a Snapshot,
+    listener: Option<SocketAddr>,
+    head: &RequestHeader,
+    method: &Method,
+) -> Result<&'a Arc<Route>, Reject> {
     let raw = std::str::from_utf8(head.raw_path())
         .map_err(|_| Reject::new(Cause::BadRequest, "target_not_ascii"))?;
     let path = raw.split_once('?').map_or(raw, |(path, _)| path);
     check_path(path).map_err(|fault| Reject::new(Cause::BadRequest, fault.as_str()))?;
     let host = head.headers.get(HOST).and_then(|h| h.to_str().ok()).unwrap_or("");
-    match snapshot.table.find(host, method, path) {
+    match snapshot.table.find(snapshot.listener(listener), host, method, path) {
         Found::Route(route) => Ok(route),
         Found::MethodNotAllowed(allow) => {
             Err(Reject::new(Cause::MethodNotAllowed, "method_not_allowed").with(Hint::Allow(allow.into())))

@@ -1,12 +1,13 @@
-//! From host, method and path to a route: pure, no I/O, and no slower with more routes.
+//! From listener, host, method and path to a route: pure, no I/O, and no slower with more routes.
 //!
-//! Paths are compared byte by byte as sent, in their case. Routes tied to a host come before those that
-//! are not, an exact path before a prefix, a longer prefix before a shorter one. The most specific path
+//! A listener has the routes that name it and those that name none. Paths are compared byte by byte as
+//! sent, in their case. Routes tied to a host come before those that are not, an exact path before a prefix, a longer prefix before a shorter one. The most specific path
 //! alone decides: if its routes do not take the method, nothing more general is asked.
 //! [`check_path`] refuses paths that another hop could read differently.
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use http::Method;
@@ -140,14 +141,62 @@ pub struct Clash<T: fmt::Debug> {
     pub methods: Methods,
     /// The host that both take; `None` for routes without a host.
     pub host: Option<Box<str>>,
+    /// The listener that both are on; `None` if they are on all of them.
+    pub listener: Option<Box<str>>,
 }
 
 /// Routes, arranged so that finding one costs the same however many there are.
 #[derive(Clone, Debug)]
 pub struct Table<T> {
     routes: Box<[T]>,
-    hosts: Map<Paths>,
-    any_host: Paths,
+    /// What is on every listener.
+    common: Hosts,
+    /// What is on the listeners that routes name, with what is on every one. There are few.
+    named: Box<[(Arc<str>, Hosts)]>,
+}
+
+/// The routes of one listener.
+#[derive(Clone, Debug, Default)]
+struct Hosts {
+    tied: Map<Paths>,
+    any: Paths,
+}
+
+impl Hosts {
+    fn find(&self, host: &str, path: &str) -> Option<&Entry> {
+        let tied = self.of_host(host).and_then(|paths| paths.find(path));
+        tied.or_else(|| self.any.find(path))
+    }
+
+    fn of_host(&self, host: &str) -> Option<&Paths> {
+        if self.tied.is_empty() {
+            return None;
+        }
+        let name = host_name(host);
+        let mut lower = [0; MAX_HOST];
+        let lower = lower.get_mut(..name.len())?;
+        lower.copy_from_slice(name.as_bytes());
+        lower.make_ascii_lowercase();
+        self.tied.get(std::str::from_utf8(lower).ok()?)
+    }
+
+    /// What takes a pattern already, and for which of the hosts.
+    fn taken<'h>(
+        &mut self,
+        hosts: &[Option<&'h str>],
+        methods: Methods,
+        pattern: &Pattern,
+    ) -> Option<(Slot, Option<&'h str>)> {
+        hosts.iter().find_map(|host| Some((self.paths(*host).entry(pattern)?.taking(methods)?, *host)))
+    }
+
+    /// The routes tied to a host, or to none.
+    fn paths(&mut self, host: Option<&str>) -> &mut Paths {
+        match host {
+            None => &mut self.any,
+            Some(host) => self.tied.entry(host.into()).or_default(),
+        }
+    }
 }
 
 /// The routes of one host.
@@ -244,30 +293,22 @@ impl Paths {
 impl<T> Table<T> {
     /// Starts a table.
     pub fn builder() -> TableBuilder<T> {
-        TableBuilder { routes: Vec::new(), hosts: Map::default(), any_host: Paths::default() }
+        TableBuilder { routes: Vec::new(), common: Hosts::default(), named: Vec::new() }
     }
 
-    /// Finds the route of a request. `host` is the `Host` header as sent, `path` the path without its
-    /// query.
-    pub fn find(&self, host: &str, method: &Method, path: &str) -> Found<'_, T> {
-        let of_host = self.of_host(host).and_then(|paths| paths.find(path));
-        let Some(entry) = of_host.or_else(|| self.any_host.find(path)) else { return Found::None };
+    /// Finds the route of a request. `listener` is the name of the listener that it came to, if it has
+    /// one, `host` the `Host` header as sent, `path` the path without its query.
+    pub fn find(&self, listener: Option<&str>, host: &str, method: &Method, path: &str) -> Found<'_, T> {
+        let Some(entry) = self.of_listener(listener).find(host, path) else { return Found::None };
         match entry.taking(Methods::of(method)) {
             Some(slot) => Found::Route(&self.routes[slot.route as usize]),
             None => Found::MethodNotAllowed(entry.methods()),
         }
     }
 
-    fn of_host(&self, host: &str) -> Option<&Paths> {
-        if self.hosts.is_empty() {
-            return None;
-        }
-        let name = host_name(host);
-        let mut lower = [0; MAX_HOST];
-        let lower = lower.get_mut(..name.len())?;
-        lower.copy_from_slice(name.as_bytes());
-        lower.make_ascii_lowercase();
-        self.hosts.get(std::str::from_utf8(lower).ok()?)
+    fn of_listener(&self, listener: Option<&str>) -> &Hosts {
+        let named = listener.and_then(|name| self.named.iter().find(|(known, _)| **known == *name));
+        named.map_or(&self.common, |(_, hosts)| hosts)
     }
 
     /// All routes, in the order in which they were inserted.
@@ -281,7 +322,7 @@ impl<T> Table<T> {
     /// The first error of `make`.
     pub fn try_map<U, E>(&self, make: impl FnMut(&T) -> Result<U, E>) -> Result<Table<U>, E> {
         let routes: Vec<U> = self.routes.iter().map(make).collect::<Result<_, E>>()?;
-        Ok(Table { routes: routes.into(), hosts: self.hosts.clone(), any_host: self.any_host.clone() })
+        Ok(Table { routes: routes.into(), common: self.common.clone(), named: self.named.clone() })
     }
 }
 
@@ -297,18 +338,20 @@ fn host_name(host: &str) -> &str {
 #[derive(Debug)]
 pub struct TableBuilder<T> {
     routes: Vec<T>,
-    hosts: Map<Paths>,
-    any_host: Paths,
+    common: Hosts,
+    named: Vec<(Arc<str>, Hosts)>,
 }
 
 impl<T: Clone + fmt::Debug> TableBuilder<T> {
-    /// Adds a route, for these hosts or, if there are none, for any. Hosts are names in lower case.
+    /// Adds a route, on these listeners or, if there are none, on all; for these hosts or, if there are
+    /// none, for any. Hosts are names in lower case.
     ///
     /// # Errors
-    /// An earlier route has the same pattern, a host and a method in common with it; then nothing is
-    /// added.
+    /// An earlier route has the same pattern, a listener, a host and a method in common with it; then
+    /// nothing is added.
     pub fn insert(
         &mut self,
+        listeners: &[Arc<str>],
         hosts: &[Box<str>],
         methods: Methods,
         pattern: &Pattern,
@@ -316,38 +359,41 @@ impl<T: Clone + fmt::Debug> TableBuilder<T> {
     ) -> Result<(), Clash<T>> {
         let hosts: Vec<Option<&str>> =
             if hosts.is_empty() { vec![None] } else { hosts.iter().map(|host| Some(&**host)).collect() };
-        for host in &hosts {
-            self.check(*host, methods, pattern)?;
+        listeners.iter().for_each(|name| self.open(name));
+        let Self { routes, common, named } = self;
+        let on_all = listeners.is_empty();
+        let named = named.iter_mut().filter(|(name, _)| on_all || listeners.contains(name));
+        let named = named.map(|(name, on)| (Some(&**name), on));
+        let mut meant: Vec<_> = on_all.then_some((None, common)).into_iter().chain(named).collect();
+        for (listener, on) in &mut meant {
+            if let Some((slot, host)) = on.taken(&hosts, methods, pattern) {
+                return Err(Clash {
+                    earlier: routes[slot.route as usize].clone(),
+                    pattern: pattern.clone(),
+                    methods: slot.methods.and(methods),
+                    host: host.map(Into::into),
+                    listener: listener.map(Into::into),
+                });
+            }
         }
-        let slot = Slot { methods, route: u32::try_from(self.routes.len()).unwrap_or(u32::MAX) };
-        for host in hosts {
-            self.paths(host).add(pattern, slot);
+        let slot = Slot { methods, route: u32::try_from(routes.len()).unwrap_or(u32::MAX) };
+        for (_, on) in meant {
+            hosts.iter().for_each(|host| on.paths(*host).add(pattern, slot));
         }
-        self.routes.push(route);
+        routes.push(route);
         Ok(())
     }
 
-    fn check(&mut self, host: Option<&str>, methods: Methods, pattern: &Pattern) -> Result<(), Clash<T>> {
-        let taken = self.paths(host).entry(pattern).and_then(|entry| entry.taking(methods));
-        let Some(slot) = taken else { return Ok(()) };
-        Err(Clash {
-            earlier: self.routes[slot.route as usize].clone(),
-            pattern: pattern.clone(),
-            methods: slot.methods.and(methods),
-            host: host.map(Into::into),
-        })
-    }
-
-    fn paths(&mut self, host: Option<&str>) -> &mut Paths {
-        match host {
-            None => &mut self.any_host,
-            Some(host) => self.hosts.entry(host.into()).or_default(),
+    /// Gives a listener routes of its own, beginning with those on every one.
+    fn open(&mut self, name: &Arc<str>) {
+        if !self.named.iter().any(|(known, _)| known == name) {
+            self.named.push((Arc::clone(name), self.common.clone()));
         }
     }
 
     /// Finishes the table.
     pub fn build(self) -> Table<T> {
-        Table { routes: self.routes.into(), hosts: self.hosts, any_host: self.any_host }
+        Table { routes: self.routes.into(), common: self.common, named: self.named.into() }
     }
 }
 

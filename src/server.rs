@@ -20,7 +20,7 @@ use tracing::{error, info, warn};
 
 use crate::access_log::AccessLog;
 use crate::admin::{Admin, Readiness};
-use crate::config::Config;
+use crate::config::{Config, Listener};
 use crate::front::{self, Terms};
 use crate::gateway::{BuildError, Shared, Snapshot};
 use crate::metrics::Metrics;
@@ -64,7 +64,8 @@ pub struct Server {
     shared: Shared,
     config: Config,
     readiness: Arc<Readiness>,
-    proxy: Arc<HttpProxy<Gateway>>,
+    /// One for each listener.
+    proxies: Vec<Arc<HttpProxy<Gateway>>>,
     listeners: Vec<SocketAddr>,
     admin: Option<SocketAddr>,
     stopping: watch::Sender<bool>,
@@ -82,7 +83,7 @@ impl Server {
     pub async fn start(config: Config, shared: Shared) -> Result<Self, StartError> {
         let metrics = Metrics::new()?;
         let snapshot = Snapshot::build(&config, &shared, &metrics, None)?;
-        let bound = bind_all(config.listeners.iter().copied())?;
+        let bound = bind_all(config.listeners.iter().map(|listener| listener.address))?;
         let bound_admin = config.admin.map(bind).transpose()?;
         let log = AccessLog::open(&config.access_log).map_err(StartError::Log)?;
 
@@ -93,10 +94,11 @@ impl Server {
             rates: Arc::clone(&shared.rates),
             tunnels: TaskTracker::new(),
             stop: CancellationToken::new(),
+            listener: None,
         };
         gateway.metrics.config_loaded.set(UnixTime::now().0 as f64);
         let mut server = Self {
-            proxy: Arc::new(pingora_proxy(&gateway, config.threads)),
+            proxies: proxies(&gateway, &config),
             listeners: addresses(&bound),
             admin: bound_admin.as_ref().and_then(|l| l.local_addr().ok()),
             readiness: Arc::default(),
@@ -121,8 +123,8 @@ impl Server {
             open: self.gateway.metrics.connections.clone(),
             patience,
         };
-        for listener in bound {
-            let (proxy, stopping) = (Arc::clone(&self.proxy), self.stopping.subscribe());
+        for (listener, proxy) in bound.into_iter().zip(&self.proxies) {
+            let (proxy, stopping) = (Arc::clone(proxy), self.stopping.subscribe());
             self.housekeeping.spawn(front::serve(listener, proxy, stopping, terms.clone()));
         }
         if let Some(listener) = bound_admin {
@@ -256,7 +258,9 @@ impl Server {
         self.readiness.drain();
         // No receiver is left only if nothing serves any more.
         let _ = self.stopping.send(true);
-        self.proxy.http_cleanup().await;
+        for proxy in &self.proxies {
+            proxy.http_cleanup().await;
+        }
         self.gateway.stop.cancel();
         self.connections.close();
         self.gateway.tunnels.close();
@@ -273,17 +277,26 @@ impl Server {
     }
 }
 
-fn pingora_proxy(gateway: &Gateway, threads: usize) -> HttpProxy<Gateway> {
+fn proxies(gateway: &Gateway, config: &Config) -> Vec<Arc<HttpProxy<Gateway>>> {
+    let proxy = |listener: &Listener| {
+        let gateway = gateway.behind(listener.address);
+        Arc::new(pingora_proxy(gateway, config.threads))
+    };
+    config.listeners.iter().map(proxy).collect()
+}
+
+fn pingora_proxy(gateway: Gateway, threads: usize) -> HttpProxy<Gateway> {
     let conf = ServerConf { threads, max_retries: STREAM_ATTEMPTS, ..ServerConf::default() };
-    let mut proxy = HttpProxy::new(gateway.clone(), Arc::new(conf));
+    let mut proxy = HttpProxy::new(gateway, Arc::new(conf));
     proxy.handle_init_modules();
     proxy
 }
 
 /// What a reload cannot change, of what it would have to.
 fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let addresses = |config: &Config| config.listeners.iter().map(|l| l.address).collect::<Vec<_>>();
     let changes = [
-        ("listeners", old.listeners != new.listeners),
+        ("listeners", addresses(old) != addresses(new)),
         ("admin", old.admin != new.admin),
         ("threads", old.threads != new.threads),
         ("access_log", old.access_log != new.access_log),

@@ -21,7 +21,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     for size in [10, 1_000, 10_000] {
         let table = table(size);
         let mut one = |kind: &str, paths: Vec<String>, found: bool| {
-            let is_found = |path: &str| matches!(table.find("h", &Method::POST, path), Found::Route(_));
+            let is_found = |path: &str| matches!(table.find(None, "h", &Method::POST, path), Found::Route(_));
             assert!(paths.iter().all(|path| is_found(path) == found), "{kind} of {size}");
             let mut turn = 0;
             group.bench_function(BenchmarkId::new(format!("find/{kind}"), size), |b| {
@@ -57,7 +57,7 @@ fn table(size: usize) -> Table<usize> {
     for i in 0..size {
         let pattern =
             if is_prefix(i) { Pattern::Prefix(prefix(i).into()) } else { Pattern::Exact(exact(i).into()) };
-        builder.insert(&[], Methods::POST, &pattern, i).unwrap();
+        builder.insert(&[], &[], Methods::POST, &pattern, i).unwrap();
     }
     builder.build()
 }

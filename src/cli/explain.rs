@@ -5,6 +5,7 @@ use http::Method;
 use imgate_filters::Fact;
 
 use super::{ConfigFile, Failure, runtime, say};
+use crate::config::{Config, Suggestion};
 use crate::gateway::{Mode, Route, Shared, Snapshot};
 use crate::metrics::Metrics;
 use crate::route::{Found, check_path};
@@ -17,6 +18,9 @@ pub(super) struct Explain {
     /// The host name the request is for
     #[arg(long, value_name = "HOST", default_value = "")]
     host: String,
+    /// The listener the request comes to, by its name; default: the first of the file
+    #[arg(long, value_name = "NAME")]
+    listener: Option<String>,
     /// The method, as in POST
     method: String,
     /// The path, as in /friend/get_friend_list
@@ -27,15 +31,16 @@ impl Explain {
     /// Prints what would happen.
     ///
     /// # Errors
-    /// The configuration is refused, or the method is none.
+    /// The configuration is refused, the method is none, or no listener has that name.
     pub(super) fn run(&self, shared: &Shared) -> Result<(), Failure> {
         let config = self.config.load()?;
         let method: Method = self.method.parse().map_err(|_| Failure::usage("that is no method"))?;
         let path = self.path.split_once('?').map_or(self.path.as_str(), |(path, _)| path);
+        let listener = self.listener(&config)?;
         runtime(1)?.block_on(async {
             let metrics = Metrics::new().map_err(Failure::unavailable)?;
             let snapshot = Snapshot::build(&config, shared, &metrics, None).map_err(Failure::config)?;
-            say(&self.describe(&snapshot, &method, path));
+            say(&self.describe(&snapshot, listener, &method, path));
             for closed in config.closed.iter().filter(|closed| *closed.public == *path) {
                 say(&format!("  left out  {} ({})", closed.why, closed.mark));
             }
@@ -43,12 +48,24 @@ impl Explain {
         })
     }
 
-    fn describe(&self, snapshot: &Snapshot, method: &Method, path: &str) -> String {
-        let asked = format!("{method} {path}");
+    fn listener<'a>(&self, config: &'a Config) -> Result<Option<&'a str>, Failure> {
+        let Some(name) = self.listener.as_deref() else {
+            return Ok(config.listeners.first().and_then(|listener| listener.name.as_deref()));
+        };
+        let known = || config.listeners.iter().filter_map(|listener| listener.name.as_deref());
+        let found = known().find(|known| *known == name);
+        let unknown =
+            || Failure::usage(format!("no listener named `{name}`{}", Suggestion::new(name, known())));
+        found.map(Some).ok_or_else(unknown)
+    }
+
+    fn describe(&self, snapshot: &Snapshot, listener: Option<&str>, method: &Method, path: &str) -> String {
+        let on = listener.map_or_else(String::new, |name| format!(" on listener {name}"));
+        let asked = format!("{method} {path}{on}");
         if let Err(fault) = check_path(path) {
             return format!("{asked}\n  refused: 400, the path can be read in two ways ({})", fault.as_str());
         }
-        match snapshot.table.find(&self.host, method, path) {
+        match snapshot.table.find(listener, &self.host, method, path) {
             Found::Route(route) => format!("{asked}\n{}", describe(route, path)),
             Found::MethodNotAllowed(allow) => format!("{asked}\n  refused: 405, this path takes {allow}"),
             Found::None => format!("{asked}\n  refused: 404, no route"),

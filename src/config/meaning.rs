@@ -24,7 +24,7 @@ use crate::{access_log, upstream};
 #[derive(Debug)]
 pub struct Config {
     /// Where clients connect; at least one.
-    pub listeners: Vec<SocketAddr>,
+    pub listeners: Vec<Listener>,
     /// Where health and metrics are served.
     pub admin: Option<SocketAddr>,
     /// The URL by which clients know the gateway.
@@ -55,6 +55,15 @@ pub struct Config {
     pub base: Arc<Path>,
     /// What is not wrong but doubtful.
     pub warnings: Vec<Fault>,
+}
+
+/// Where clients connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// By which name routes know it, if it has one.
+    pub name: Option<Arc<str>>,
+    /// Its address.
+    pub address: SocketAddr,
 }
 
 /// Bounds that hold for every route that does not set its own.
@@ -136,6 +145,8 @@ pub struct Step {
 pub struct Route {
     /// Its name in logs and metrics: its public path, with a star behind a prefix.
     pub name: Arc<str>,
+    /// The names of the listeners that alone have it; none if all have.
+    pub listeners: Vec<Arc<str>>,
     /// The hosts it is tied to; none for any.
     pub hosts: Vec<Box<str>>,
     /// The methods it takes.

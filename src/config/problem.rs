@@ -85,9 +85,12 @@ pub enum Problem {
     /// A size below what the gateway needs.
     #[error("must be at least {0}B")]
     BelowMinSize(u64),
-    /// Text that is no name of an upstream or chain.
+    /// Text that is no name of an upstream, chain or listener.
     #[error("`{0}` is no name\nhint: names are letters, digits, `_` and `-`")]
     BadName(Box<str>),
+    /// A name that another listener has.
+    #[error("`{0}` is the name of {1}")]
+    NameTaken(Box<str>, Box<str>),
     /// A URL that clients could not use.
     #[error(transparent)]
     Url(BadUrl),
@@ -100,6 +103,9 @@ pub enum Problem {
     /// Two sockets that cannot both be bound.
     #[error("{0} is taken by {1}")]
     AddressTaken(SocketAddr, Box<str>),
+    /// An address that stands twice, of a listener that has a name.
+    #[error("{0} stands here twice\nhint: a listener with a name has an address of its own")]
+    NamedTwice(SocketAddr),
     /// Text that is no server of an upstream.
     #[error("`{0}` is no server\nhint: write a host and a port, as in 127.0.0.1:10002 or openim:10002")]
     BadServer(Box<str>),
@@ -148,6 +154,9 @@ pub enum Problem {
     /// A name of no chain.
     #[error("no chain named `{0}`{1}")]
     NoChain(Box<str>, Suggestion),
+    /// A name of no listener.
+    #[error("no listener named `{0}`{1}")]
+    NoListener(Box<str>, Suggestion),
     /// Not exactly one of several keys.
     #[error("{found} {}\nhint: a route has exactly one of them", listed(.keys))]
     ExactlyOne {
@@ -180,14 +189,14 @@ pub enum Problem {
     #[error("a mount point has no `/` at its end\nhint: `at: /api` puts /user/x at /api/user/x")]
     OpenMount,
     /// Two routes for the same requests.
-    #[error("{methods} {pattern}{} is taken by {earlier}", on(.host.as_deref()))]
+    #[error("{methods} {pattern}{overlap} is taken by {earlier}{hint}", hint = overlap.hint())]
     RouteTaken {
         /// The methods that both take.
         methods: Methods,
         /// The paths that both take.
         pattern: Pattern,
-        /// The host that both take.
-        host: Option<Box<str>>,
+        /// Where both take them.
+        overlap: Box<Overlap>,
         /// The other route and where it stands.
         earlier: Box<str>,
     },
@@ -322,6 +331,32 @@ impl fmt::Display for Found {
     }
 }
 
+/// Where two routes take the same requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overlap {
+    /// The host that both take; none for routes without a host.
+    pub host: Option<Box<str>>,
+    /// The listener that both are on, if one of them names it.
+    pub listener: Option<Box<str>>,
+}
+
+impl Overlap {
+    fn hint(&self) -> &'static str {
+        if self.listener.is_some() { "\nhint: a route without `listeners` is on all of them" } else { "" }
+    }
+}
+
+impl fmt::Display for Overlap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.host, &self.listener) {
+            (None, None) => Ok(()),
+            (Some(host), None) => write!(f, " on {host}"),
+            (None, Some(listener)) => write!(f, " on listener {listener}"),
+            (Some(host), Some(listener)) => write!(f, " on {host}, listener {listener},"),
+        }
+    }
+}
+
 /// What makes a key meaningless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beside {
@@ -352,8 +387,4 @@ impl fmt::Display for Beside {
 fn listed(keys: &[&str]) -> String {
     let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
     keys.join(", ")
-}
-
-fn on(host: Option<&str>) -> String {
-    host.map_or_else(String::new, |host| format!(" on {host}"))
 }

@@ -16,7 +16,7 @@ pub enum Suggestion {
 
 impl Suggestion {
     /// Compares `name` with the names that are known.
-    pub(super) fn new<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+    pub fn new<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
         let mut known: Vec<&str> = known.into_iter().collect();
         let distance = |other: &str| {
             strsim::damerau_levenshtein(&name.to_ascii_lowercase(), &other.to_ascii_lowercase())

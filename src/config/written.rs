@@ -20,7 +20,7 @@ use crate::route::Methods;
 #[serde(deny_unknown_fields)]
 pub(super) struct Config {
     pub(super) listeners: Spanned<Vec<Listener>>,
-    pub(super) admin: Option<Listener>,
+    pub(super) admin: Option<Admin>,
     pub(super) public_url: Spanned<String>,
     pub(super) hosts: Option<Spanned<Vec<Spanned<String>>>>,
     pub(super) threads: Option<Spanned<usize>>,
@@ -41,6 +41,13 @@ pub(super) struct Config {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Listener {
+    pub(super) name: Option<Spanned<String>>,
+    pub(super) address: Spanned<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Admin {
     pub(super) address: Spanned<String>,
 }
 
@@ -148,6 +155,7 @@ pub(super) struct Route {
     pub(super) prefix: Option<Spanned<String>>,
     pub(super) table: Option<Spanned<PathBuf>>,
     pub(super) at: Option<Spanned<String>>,
+    pub(super) listeners: Option<Spanned<Vec<Spanned<String>>>>,
     pub(super) hosts: Option<Spanned<Vec<Spanned<String>>>>,
     pub(super) methods: Option<Spanned<Vec<Method>>>,
     pub(super) upstream: Option<Spanned<String>>,

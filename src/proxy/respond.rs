@@ -1,5 +1,6 @@
 //! What the client gets: the upstream's answer, whole or flowing, or one of ours.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -143,10 +144,11 @@ impl Gateway {
 /// Answers a preflight by the policy of the route that it asks for, or the global one if there is none.
 pub(super) fn preflight(
     snapshot: &Snapshot,
+    listener: Option<SocketAddr>,
     head: &RequestHeader,
     preflight: Preflight<'_>,
 ) -> ResponseHeader {
     let method = Method::from_bytes(preflight.method.as_bytes()).ok();
-    let route = method.and_then(|method| find(snapshot, head, &method).ok());
+    let route = method.and_then(|method| find(snapshot, listener, head, &method).ok());
     snapshot.policy(route.map(|route| &**route)).answer(preflight)
 }

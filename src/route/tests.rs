@@ -22,7 +22,7 @@ fn written(hosts: &[&str], methods: &str, path: &str) -> Written {
 fn table(routes: &[Written]) -> Result<Table<usize>, Clash<usize>> {
     let mut builder = Table::builder();
     for (i, route) in routes.iter().enumerate() {
-        builder.insert(&route.hosts, route.methods, &route.pattern, i)?;
+        builder.insert(&[], &route.hosts, route.methods, &route.pattern, i)?;
     }
     Ok(builder.build())
 }
@@ -62,14 +62,14 @@ fn the_most_specific_route_is_found() {
     ];
     for (host, method, path, expected) in cases {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        assert_eq!(house.find(host, &method, path), expected, "{host} {method} {path}");
+        assert_eq!(house.find(None, host, &method, path), expected, "{host} {method} {path}");
     }
 }
 
 #[test]
 fn nothing_more_general_takes_a_method_that_the_path_does_not() {
     let house = house();
-    let allowed = |host, method, path| match house.find(host, &method, path) {
+    let allowed = |host, method, path| match house.find(None, host, &method, path) {
         Found::MethodNotAllowed(methods) => methods.to_string(),
         other => format!("{other:?}"),
     };
@@ -85,7 +85,7 @@ fn nothing_more_general_takes_a_method_that_the_path_does_not() {
 fn an_unknown_path_is_no_route() {
     let table = table(&[written(&[], "GET", "/a"), written(&["h"], "GET", "/b")]).unwrap();
     for (host, path) in [("h", "/c"), ("x", "/b"), ("h", ""), ("h", "a"), (&"h".repeat(300), "/b")] {
-        assert_eq!(table.find(host, &Method::GET, path), Found::None, "{host} {path}");
+        assert_eq!(table.find(None, host, &Method::GET, path), Found::None, "{host} {path}");
     }
 }
 
@@ -112,6 +112,43 @@ fn routes_that_take_the_same_requests_clash() {
 }
 
 #[test]
+fn a_listener_has_what_names_it_and_what_names_none() {
+    let on = |names: &[&str]| names.iter().map(|name| Arc::from(*name)).collect::<Vec<Arc<str>>>();
+    let mut builder = Table::builder();
+    let mut add = |listeners: &[&str], hosts: &[&str], path: &str, route: usize| {
+        let Written { hosts, methods, pattern } = written(hosts, "GET", path);
+        let added = builder.insert(&on(listeners), &hosts, methods, &pattern, route);
+        added.map_err(|clash| (clash.earlier, clash.listener))
+    };
+    assert_eq!(add(&[], &[], "/before", 0), Ok(()));
+    assert_eq!(add(&["a"], &[], "/x", 1), Ok(()));
+    assert_eq!(add(&["b"], &["h"], "/x", 2), Ok(()));
+    assert_eq!(add(&[], &[], "/after", 3), Ok(()));
+    assert_eq!(add(&["c", "a"], &[], "/x", 4), Err((1, Some("a".into()))));
+    assert_eq!(add(&[], &[], "/x", 4), Err((1, Some("a".into()))));
+    assert_eq!(add(&["b"], &[], "/after", 4), Err((3, Some("b".into()))));
+    // A route that clashed on one listener is on none.
+    assert_eq!(add(&["c"], &[], "/x", 4), Ok(()));
+    let table = builder.build().try_map(|route| Ok::<_, ()>(*route)).unwrap();
+    let cases = [
+        (None, [None, Some(0), Some(3)]),
+        (Some("unknown"), [None, Some(0), Some(3)]),
+        (Some("a"), [Some(1), Some(0), Some(3)]),
+        (Some("b"), [Some(2), Some(0), Some(3)]),
+        (Some("c"), [Some(4), Some(0), Some(3)]),
+    ];
+    for (listener, expected) in cases {
+        let found =
+            ["/x", "/before", "/after"].map(|path| match table.find(listener, "h", &Method::GET, path) {
+                Found::Route(route) => Some(*route),
+                Found::MethodNotAllowed(_) | Found::None => None,
+            });
+        assert_eq!(found, expected, "{listener:?}");
+    }
+    assert_eq!(table.find(Some("b"), "i", &Method::GET, "/x"), Found::None);
+}
+
+#[test]
 fn payloads_are_made_once_each() {
     let mut made = 0;
     let mapped = house().try_map(|i| {
@@ -121,7 +158,7 @@ fn payloads_are_made_once_each() {
     let mapped = mapped.unwrap();
     assert_eq!(made, 7);
     assert_eq!(
-        mapped.find("ops.example.com", &Method::POST, "/msg/send_msg"),
+        mapped.find(None, "ops.example.com", &Method::POST, "/msg/send_msg"),
         Found::Route(&"route 4".to_owned())
     );
 }
@@ -191,7 +228,7 @@ fn ten_thousand_routes_agree_with_a_linear_search() {
     let mut routes = Vec::new();
     while routes.len() < 10_000 {
         let route = numbers.route();
-        if builder.insert(&route.hosts, route.methods, &route.pattern, routes.len()).is_ok() {
+        if builder.insert(&[], &route.hosts, route.methods, &route.pattern, routes.len()).is_ok() {
             routes.push(route);
         }
     }
@@ -201,7 +238,7 @@ fn ten_thousand_routes_agree_with_a_linear_search() {
         let (host, path, name) = (numbers.host(), numbers.path(), numbers.method());
         let method = Method::from_bytes(name.as_bytes()).unwrap();
         let expected = naive(&routes, host, Methods::of(&method), &path);
-        let actual = match table.find(host, &method, &path) {
+        let actual = match table.find(None, host, &method, &path) {
             Found::Route(i) => (Some(*i), expected.1),
             Found::MethodNotAllowed(methods) => (None, methods),
             Found::None => (None, Methods::NONE),

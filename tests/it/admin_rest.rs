@@ -27,7 +27,7 @@ fn key(index: usize) -> EncodingKey {
 }
 
 /// The JWKS of these keys; their names are their places.
-fn jwks(indexes: &[usize]) -> String {
+pub(crate) fn jwks(indexes: &[usize]) -> String {
     let public = |index: &usize| {
         let mut jwk = Jwk::from_encoding_key(&key(*index), Algorithm::EdDSA).unwrap();
         jwk.common.key_id = Some(index.to_string());
@@ -36,7 +36,8 @@ fn jwks(indexes: &[usize]) -> String {
     json!({ "keys": indexes.iter().map(public).collect::<Vec<_>>() }).to_string()
 }
 
-fn jwt(index: usize, changes: &Value) -> String {
+/// A token of the issuer that tests trust, signed with this key.
+pub(crate) fn jwt(index: usize, changes: &Value) -> String {
     let now = UnixTime::now().0;
     let mut claims = json!({
         "iss": "https://id.example.com", "aud": "imgate-admin", "sub": "alice@example.com",

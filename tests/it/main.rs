@@ -19,6 +19,7 @@ mod edge_filters;
 mod embedder;
 mod heal;
 mod holes;
+mod listeners;
 mod objects;
 mod rates;
 mod redis;

@@ -117,10 +117,12 @@ struct Both<'a> {
 /// Whether a request for this host can come to the route; another may stand before it.
 fn is_reached(config: &Config, host: &str, route: &Arc<Route>) -> bool {
     let methods = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
-    methods.iter().any(|method| {
-        matches!(config.routes.find(host, method, route.pattern.path()),
+    let is_found = |listener: Option<&str>, method| {
+        matches!(config.routes.find(listener, host, method, route.pattern.path()),
             Found::Route(found) if Arc::ptr_eq(found, route))
-    })
+    };
+    let mut listeners = config.listeners.iter().map(|listener| listener.name.as_deref());
+    listeners.any(|listener| methods.iter().any(|method| is_found(listener, method)))
 }
 
 fn heading(Both { written, built }: Both<'_>) -> String {
@@ -129,7 +131,12 @@ fn heading(Both { written, built }: Both<'_>) -> String {
         built.chain_name.as_deref().map_or_else(|| "no chain".to_owned(), |name| format!("chain {name}"));
     let hosts =
         if written.hosts.is_empty() { String::new() } else { format!(", on {}", written.hosts.join(", ")) };
-    format!("{}  {table}{chain}, to {}{hosts}: {}", written.place, written.upstream, access(built))
+    let listeners = match &*written.listeners {
+        [] => String::new(),
+        [one] => format!(", listener {one}"),
+        several => format!(", listeners {}", several.join(", ")),
+    };
+    format!("{}  {table}{chain}, to {}{hosts}{listeners}: {}", written.place, written.upstream, access(built))
 }
 
 fn row(Both { written, .. }: Both<'_>, config: &Config) -> String {
@@ -168,6 +175,8 @@ struct RouteLine<'a> {
     upstream: &'a str,
     upstream_path: String,
     hosts: &'a [Box<str>],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    listeners: Vec<&'a str>,
     access: &'static str,
     chain: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -198,6 +207,7 @@ impl<'a> RouteLine<'a> {
             upstream: &written.upstream,
             upstream_path: written.name.get(written.strip..).unwrap_or_default().to_owned(),
             hosts: &written.hosts,
+            listeners: written.listeners.iter().map(|name| &**name).collect(),
             access: access(built),
             chain: built.chain_name.as_deref(),
             bind: written.rules.bind.as_ref().map(BindLine::new),

@@ -2,15 +2,16 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use imgate_filters::cors::{Config, Policy};
 use imgate_filters::size::Size;
 use serde_saphyr::Spanned;
 
-use super::Faults;
+use super::{Faults, check_name};
 use crate::access_log;
-use crate::config::meaning::Limits;
+use crate::config::meaning::{Limits, Listener};
 use crate::config::problem::{HostForm, Problem};
 use crate::config::public_url::{PublicUrl, parse_authority};
 use crate::config::written;
@@ -29,31 +30,55 @@ const MAX_HOLD: u64 = 64 * 1024 * 1024;
 /// When OpenIM's clients give up. Source: openim-sdk-core `pkg/network/http_client.go`.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Addresses of the listeners, and of the admin's.
+/// The listeners, and the address of the admin's.
 pub(super) fn listeners(
     faults: &mut Faults,
     written: &Spanned<Vec<written::Listener>>,
-    admin: Option<&written::Listener>,
-) -> (Vec<SocketAddr>, Option<SocketAddr>) {
+    admin: Option<&written::Admin>,
+) -> (Vec<Listener>, Option<SocketAddr>) {
     if written.value.is_empty() {
         faults.add(written.referenced, "listeners", Problem::Empty);
     }
-    let mut bound: Vec<(SocketAddr, String)> = Vec::new();
+    let (mut listeners, mut bound) = (Vec::<Listener>::new(), Vec::new());
     for (i, listener) in written.value.iter().enumerate() {
-        address(faults, listener, format!("listeners[{i}]"), &mut bound);
+        let name: Option<Arc<str>> = listener.name.as_ref().map(|name| name.value.as_str().into());
+        let place = format!("listeners[{i}]");
+        let Some(address) = address(faults, &listener.address, place.clone(), &mut bound) else { continue };
+        // A reload knows a listener by its address, which only with port 0 can stand twice.
+        let like = |other: &Listener| other.address == address && (other.name.is_some() || name.is_some());
+        if listeners.iter().any(like) {
+            faults.add(listener.address.referenced, format!("{place}.address"), Problem::NamedTwice(address));
+        }
+        listeners.push(Listener { name, address });
     }
-    let listeners = bound.iter().map(|(address, _)| *address).collect();
-    let admin = admin.and_then(|admin| address(faults, admin, "admin".to_owned(), &mut bound));
+    let admin = admin.and_then(|admin| address(faults, &admin.address, "admin".to_owned(), &mut bound));
     (listeners, admin)
+}
+
+/// The names of the listeners, also of those whose address is no good.
+pub(super) fn listener_names(faults: &mut Faults, written: &[written::Listener]) -> Vec<Arc<str>> {
+    let mut names: Vec<(Arc<str>, usize)> = Vec::new();
+    for (i, name) in written.iter().enumerate().filter_map(|(i, listener)| Some((i, listener.name.as_ref()?)))
+    {
+        let place = format!("listeners[{i}].name");
+        check_name(faults, name, &place);
+        if let Some((known, first)) = names.iter().find(|(known, _)| **known == *name.value) {
+            let problem = Problem::NameTaken((&**known).into(), format!("listeners[{first}]").into());
+            faults.add(name.referenced, place, problem);
+            continue;
+        }
+        names.push((name.value.as_str().into(), i));
+    }
+    names.into_iter().map(|(name, _)| name).collect()
 }
 
 fn address(
     faults: &mut Faults,
-    written: &written::Listener,
+    written: &Spanned<String>,
     owner: String,
     bound: &mut Vec<(SocketAddr, String)>,
 ) -> Option<SocketAddr> {
-    let (at, text) = (written.address.referenced, written.address.value.as_str());
+    let (at, text) = (written.referenced, written.value.as_str());
     let place = format!("{owner}.address");
     let parsed = text.parse::<SocketAddr>().map_err(|_| Problem::BadAddress(text.into()));
     let address = faults.keep(at, &*place, parsed)?;

@@ -63,6 +63,7 @@ pub(super) fn resolve(source: &Arc<Source>, base: &Path) -> Result<Config, Confi
     let mut faults = Faults::new(source);
 
     let (listeners, admin) = edge::listeners(&mut faults, &written.listeners, written.admin.as_ref());
+    let listener_names = edge::listener_names(&mut faults, &written.listeners.value);
     let public_url = edge::public_url(&mut faults, &written.public_url);
     let hosts = edge::hosts(&mut faults, written.hosts.as_ref(), public_url.as_ref());
     let threads = edge::threads(&mut faults, written.threads.as_ref());
@@ -72,7 +73,7 @@ pub(super) fn resolve(source: &Arc<Source>, base: &Path) -> Result<Config, Confi
     let upstreams = upstreams::resolve(&mut faults, &written.upstreams);
     let chains = chains(&mut faults, written.chains);
     let answers = answers(&mut faults, &written.errors);
-    let names = routes::Names { upstreams: &upstreams, chains: &chains };
+    let names = routes::Names { upstreams: &upstreams, chains: &chains, listeners: &listener_names };
     let (routes, closed) = routes::resolve(&mut faults, &written.routes, names, &limits, base);
 
     let (Some(public_url), Some(identity), Some(cors)) = (public_url, identity, cors) else {

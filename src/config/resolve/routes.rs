@@ -13,12 +13,12 @@ use super::edge::{MAX_BODY, bounded};
 use super::{Faults, pattern};
 use crate::config::meaning::{Chain, Closed, Limits, Mode, Route, Upstream};
 use crate::config::period::Timeout;
-use crate::config::problem::{Beside, Found, HostForm, Problem};
+use crate::config::problem::{Beside, Found, HostForm, Overlap, Problem};
 use crate::config::public_url::is_host;
 use crate::config::source::{Mark, Source};
 use crate::config::suggest::Suggestion;
 use crate::config::{table, written, yaml};
-use crate::route::{Methods, Pattern, Table, TableBuilder};
+use crate::route::{Clash, Methods, Pattern, Table, TableBuilder};
 
 /// How long a tunnel may be silent, if nothing is said: four pings of OpenIM's clients.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -33,6 +33,7 @@ const MIN_IDLE_TIMEOUT: Duration = Duration::from_secs(31);
 pub(super) struct Names<'a> {
     pub(super) upstreams: &'a [Upstream],
     pub(super) chains: &'a [Chain],
+    pub(super) listeners: &'a [Arc<str>],
 }
 
 /// All routes, and what their tables leave out.
@@ -89,6 +90,7 @@ impl Routes<'_> {
         let before = faults.list.len();
         let target = self.target(faults, entry);
         let chain = self.chain(faults, entry);
+        let listeners = self.listeners(faults, entry);
         let hosts = hosts(faults, entry);
         let strip = mount(faults, entry);
         let mode = self.mode(faults, entry, target.as_ref().is_some_and(|target| target.is_websocket));
@@ -97,6 +99,7 @@ impl Routes<'_> {
         let Some(target) = target.filter(|_| faults.list.len() == before) else { return };
         let route = Route {
             name: "".into(),
+            listeners,
             hosts,
             methods: methods(written, &target),
             pattern: Pattern::Exact("/".into()),
@@ -204,11 +207,13 @@ impl Routes<'_> {
     fn insert(&mut self, faults: &mut Faults, at: Location, place: &str, route: Route) {
         let (name, mark) = (route.pattern.to_string().into(), faults.mark(at));
         let route = Arc::new(Route { name, mark, ..route });
-        let inserted = self.builder.insert(&route.hosts, route.methods, &route.pattern, Arc::clone(&route));
+        let Route { listeners, hosts, methods, pattern, .. } = &*route;
+        let inserted = self.builder.insert(listeners, hosts, *methods, pattern, Arc::clone(&route));
         if let Err(clash) = inserted {
             let earlier = format!("{} ({})", clash.earlier.place, clash.earlier.mark).into();
-            let (methods, pattern, host) = (clash.methods, clash.pattern, clash.host);
-            faults.add(at, place, Problem::RouteTaken { methods, pattern, host, earlier });
+            let Clash { methods, pattern, host, listener, .. } = clash;
+            let overlap = Box::new(Overlap { host, listener });
+            faults.add(at, place, Problem::RouteTaken { methods, pattern, overlap, earlier });
         }
     }
 
@@ -238,6 +243,21 @@ impl Routes<'_> {
         let found =
             named(&name.value, known).map_err(|near| Problem::NoChain(name.value.as_str().into(), near));
         faults.keep(name.referenced, entry.key("chain"), found)
+    }
+
+    fn listeners(&self, faults: &mut Faults, entry: &Entry<'_>) -> Vec<Arc<str>> {
+        let Some(written) = &entry.written.listeners else { return Vec::new() };
+        if written.value.is_empty() {
+            faults.add(written.referenced, entry.key("listeners"), Problem::Empty);
+        }
+        let mut listeners = Vec::new();
+        for (i, name) in written.value.iter().enumerate() {
+            let found = named(&name.value, self.names.listeners.iter())
+                .map_err(|near| Problem::NoListener(name.value.as_str().into(), near));
+            let found = faults.keep(name.referenced, format!("{}.listeners[{i}]", entry.place), found);
+            listeners.extend(found.filter(|name| !listeners.contains(name)));
+        }
+        listeners
     }
 
     fn mode(&self, faults: &mut Faults, entry: &Entry<'_>, is_websocket: bool) -> Mode {

@@ -44,7 +44,7 @@ fn the_full_file_spells_out_the_defaults() {
     assert_eq!(full.answers, small.answers);
     assert_eq!(format!("{:?}", full.cors), format!("{:?}", small.cors));
     assert_eq!(format!("{:?}", full.upstreams[0].options), format!("{:?}", small.upstreams[0].options));
-    let mode = |config: &Config, path: &str| match config.routes.find("", &Method::POST, path) {
+    let mode = |config: &Config, path: &str| match config.routes.find(None, "", &Method::POST, path) {
         Found::Route(route) => (route.mode, route.timeout),
         other => panic!("{other:?}"),
     };

@@ -1,6 +1,7 @@
 //! The configuration as an operator meets it: text in, meaning or a helpful error out.
 
 mod conf;
+mod listeners;
 mod refused;
 mod routes;
 mod secrets;

@@ -70,7 +70,7 @@ fn with_table(table: &str) -> Result<Config, String> {
 #[test]
 fn a_table_lists_paths_by_method() {
     let config = with_table("get: [/a]\npost:\n  - /a\n  - /b/c: { max_body: 1MiB, timeout: 2s }\n").unwrap();
-    let find = |method: &Method, path: &str| match config.routes.find("", method, path) {
+    let find = |method: &Method, path: &str| match config.routes.find(None, "", method, path) {
         Found::Route(route) => Some((route.methods.to_string(), route.strip, route.timeout, route.mode)),
         Found::MethodNotAllowed(_) | Found::None => None,
     };
@@ -134,8 +134,10 @@ fn a_table_names_what_it_leaves_out_and_routes_none_of_it() {
             ("/c/*name", "/api/c/*name", "by GET", Some(Line::Development), "chat", "routes[1]"),
         ]
     );
-    assert!(matches!(config.routes.find("", &Method::POST, "/api/b"), Found::None));
-    let Found::Route(open) = config.routes.find("", &Method::POST, "/api/a") else { panic!("no route") };
+    assert!(matches!(config.routes.find(None, "", &Method::POST, "/api/b"), Found::None));
+    let Found::Route(open) = config.routes.find(None, "", &Method::POST, "/api/a") else {
+        panic!("no route")
+    };
     assert_eq!((open.line, open.table.as_deref()), (Some(Line::Released), Some(Path::new("t.yaml"))));
 }
 

@@ -30,7 +30,7 @@ fn admin() -> Config {
 }
 
 fn open<'a>(config: &'a Config, path: &str) -> Option<&'a Arc<Route>> {
-    match config.routes.find("", &Method::POST, path) {
+    match config.routes.find(None, "", &Method::POST, path) {
         Found::Route(route) => Some(route),
         Found::MethodNotAllowed(_) | Found::None => None,
     }

@@ -11,7 +11,7 @@ use imgate_identity::store::{CacheConfig, Layout};
 
 use super::{BASE, accepted, parse, with};
 use crate::access_log::Output;
-use crate::config::Mode;
+use crate::config::{Listener, Mode};
 use crate::route::Found;
 
 #[test]
@@ -27,7 +27,7 @@ fn defaults_are_what_the_documentation_says() {
     assert_eq!(config.identity.cache, CacheConfig::default());
     assert!(config.admin.is_none() && config.identity.assertion_key.is_none());
     assert!(config.threads > 0 && config.warnings.is_empty());
-    let Found::Route(route) = config.routes.find("any", &Method::GET, "/ws") else {
+    let Found::Route(route) = config.routes.find(None, "any", &Method::GET, "/ws") else {
         panic!("there is a route")
     };
     assert_eq!((&*route.name, &*route.upstream, route.chain.as_deref()), ("/ws", "chat", Some("socket")));
@@ -51,7 +51,8 @@ fn values_are_read_into_their_types() {
         config.cors.credentials && matches!(config.cors.origins, Origins::Listed(list) if list.len() == 2)
     );
     assert_eq!(config.answers.of(Cause::Replayed).err_code, 20999);
-    assert_eq!(config.listeners, ["0.0.0.0:8080".parse::<SocketAddr>().unwrap()]);
+    let address = "0.0.0.0:8080".parse().unwrap();
+    assert_eq!(config.listeners, [Listener { name: None, address }]);
 }
 
 #[test]

@@ -20,6 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Setup {
     /// The gateway's binary.
     pub(crate) program: PathBuf,
+    /// The entries of `listeners`.
+    pub(crate) listeners: String,
     pub(crate) store: String,
     pub(crate) cache: String,
     /// More lines of `identity`.
@@ -27,6 +29,8 @@ pub(crate) struct Setup {
     pub(crate) api: Vec<SocketAddr>,
     pub(crate) ws: SocketAddr,
     pub(crate) verify: String,
+    /// More keys of the table of users' routes.
+    pub(crate) users: String,
     pub(crate) routes: String,
     pub(crate) more: String,
     pub(crate) chains: String,
@@ -42,12 +46,14 @@ impl Setup {
     pub(crate) fn at(api: SocketAddr, ws: SocketAddr, redis: &str) -> Self {
         Self {
             program: env!("CARGO_BIN_EXE_imgate").into(),
+            listeners: r#"{ address: "127.0.0.1:0" }"#.to_owned(),
             store: format!("redis: {{ url: \"redis://{redis}\", timeout: 200ms }}"),
             cache: "ttl: 60s, stale_grace: 10s".to_owned(),
             identity: String::new(),
             api: vec![api],
             ws,
             verify: "replay: local".to_owned(),
+            users: String::new(),
             routes: String::new(),
             more: String::new(),
             chains: String::new(),
@@ -66,7 +72,7 @@ impl Setup {
         let api: Vec<String> = self.api.iter().map(|address| format!("\"{address}\"")).collect();
         format!(
             r#"
-listeners: [{{ address: "127.0.0.1:0" }}]
+listeners: [{listeners}]
 admin: {{ address: "127.0.0.1:0" }}
 public_url: https://{HOST}
 access_log: {{ output: {{ file: access.log }} }}
@@ -93,16 +99,18 @@ chains:
 routes:
 {routes}
   - {{ path: /ws, websocket: openim_ws, chain: socket }}
-  - {{ table: {table}, upstream: openim_api, chain: user }}
+  - {{ table: {table}, upstream: openim_api, chain: user{users} }}
   - {{ prefix: /object/, methods: [GET, HEAD], upstream: openim_api, stream: true, public: true }}
 {more}
 "#,
+            listeners = self.listeners,
             store = self.store,
             cache = self.cache,
             identity = self.identity,
             api = api.join(", "),
             ws = self.ws,
             verify = self.verify,
+            users = self.users,
             table = concat!(env!("CARGO_MANIFEST_DIR"), "/conf/openim-user.yaml"),
             routes = self.routes,
             more = self.more,
@@ -151,20 +159,26 @@ impl Gateway {
     async fn announced(&mut self, message: &str) -> SocketAddr {
         let give_up = Instant::now() + PATIENCE;
         loop {
-            let text = self.stderr();
-            let found = text
-                .lines()
-                .filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok())
-                .find_map(|line| {
-                    (line["message"] == message).then(|| line["address"].as_str()?.parse().ok()).flatten()
-                });
-            if let Some(address) = found {
-                return address;
+            if let Some(address) = self.addresses(message).first() {
+                return *address;
             }
-            let gone = self.child.try_wait().unwrap();
+            let (gone, text) = (self.child.try_wait().unwrap(), self.stderr());
             assert!(gone.is_none() && Instant::now() < give_up, "gateway did not start ({gone:?}):\n{text}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// The addresses in the lines with this message so far.
+    fn addresses(&self, message: &str) -> Vec<SocketAddr> {
+        let text = self.stderr();
+        let lines = text.lines().filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok());
+        let said = lines.filter(|line| line["message"] == message);
+        said.filter_map(|line| line["address"].as_str()?.parse().ok()).collect()
+    }
+
+    /// The addresses clients connect to, in the order of the configuration.
+    pub(crate) fn listening(&self) -> Vec<SocketAddr> {
+        self.addresses("listening")
     }
 
     pub(crate) fn pid(&self) -> u32 {
