@@ -20,8 +20,8 @@ impl Config {
     /// Builds every chain and checks each route against its own.
     ///
     /// # Errors
-    /// A filter cannot be built or is out of order; a route streams although its chain reads the body,
-    /// or is not public although its chain proves nothing.
+    /// A filter cannot be built or is out of order; a route streams although its chain reads the body or
+    /// sends a token of ours, or is not public although its chain proves nothing.
     pub fn build_chains(&self, deps: &Deps) -> Result<Chains, ConfigError> {
         let mut faults = Vec::new();
         let mut chains = Chains::new();
@@ -48,7 +48,8 @@ impl Config {
             let of_route = |problem| Fault::new(route.mark.clone(), &*route.name, problem);
             faults.extend(rules(route, chain).map(of_route));
             if route.chain.is_some() && seen.insert(&route.place) {
-                let problems = [streamed_body(route, chain), unproven(route, chain)];
+                let streamed = streamed_body(route, chain).or_else(|| streamed_token(route, chain));
+                let problems = [streamed, unproven(route, chain)];
                 let fault = |problem| Fault::new(route.entry.clone(), &*route.place, problem);
                 faults.extend(problems.into_iter().flatten().map(fault));
             }
@@ -97,6 +98,13 @@ fn streamed_body(route: &Route, chain: &Chain) -> Option<Problem> {
     let streams = matches!(route.mode, Mode::Stream { .. } | Mode::Tunnel { .. });
     let reader = chain.filters().iter().find(|named| named.filter.body() == BodyUse::Reads)?;
     streams.then_some(Problem::StreamedBody(reader.name))
+}
+
+/// A refused token is healed, and its text kept from the client, only where the answer is read.
+fn streamed_token(route: &Route, chain: &Chain) -> Option<Problem> {
+    let streams = matches!(route.mode, Mode::Stream { .. });
+    let injector = chain.filters().iter().find(|named| named.filter.writes().contains(&Fact::Injected))?;
+    streams.then_some(Problem::StreamedToken(injector.name))
 }
 
 fn unproven(route: &Route, chain: &Chain) -> Option<Problem> {

@@ -234,6 +234,11 @@ pub enum Problem {
         "`{0}` reads the body, so this route cannot stream\nhint: leave out `stream: true`, or name another chain"
     )]
     StreamedBody(&'static str),
+    /// A route that sends a token of ours and streams, so that nobody looks at what OpenIM says of it.
+    #[error(
+        "`{0}` sends an OpenIM token, so this route cannot stream: OpenIM's word on the token would go to the client\nhint: leave out `stream: true`, or name another chain"
+    )]
+    StreamedToken(&'static str),
     /// A route whose chain proves nothing.
     #[error(
         "its chain proves no caller\nhint: add a filter that does, or say `public: true` if anybody may call this"
