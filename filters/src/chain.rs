@@ -166,7 +166,7 @@ impl Chain {
                 return Err(ChainError::Rewritten { index, fact });
             }
             let acts_as_admin = filter.writes().contains(&Fact::AdminToken);
-            if acts_as_admin && writes.contains(&Fact::User) && !writes.contains(&Fact::Bound) {
+            if acts_as_admin && may_be_a_user(&writes) && !writes.contains(&Fact::Bound) {
                 return Err(ChainError::Unbound { index });
             }
             writes.extend(filter.writes());
@@ -187,6 +187,11 @@ impl Chain {
     /// Whether a request that passed this chain has this fact.
     pub fn writes(&self, fact: Fact) -> bool {
         self.writes.contains(&fact)
+    }
+
+    /// Whether users could act with an OpenIM admin's token on routes of this chain.
+    pub fn lends_admins_power(&self) -> bool {
+        self.writes(Fact::AdminToken) && may_be_a_user(&self.writes)
     }
 
     /// Whether any filter needs the request body.
@@ -243,6 +248,11 @@ impl Chain {
             filter.response(head, cx);
         }
     }
+}
+
+/// Whether the caller may be a user: whoever is not proven an admin, and nothing else, counts as one.
+fn may_be_a_user(facts: &[Fact]) -> bool {
+    facts.contains(&Fact::User) || !facts.contains(&Fact::Admin)
 }
 
 /// What a filter in shadow mode would have done to the request.
@@ -351,6 +361,16 @@ mod tests {
             let error = chain_error(&format!("- verify_signature: {{}}\n- {power}"));
             assert_eq!(error, ChainError::Unbound { index: 1 }, "{power}");
             assert!(chain(&format!("- prove_admin: {{}}\n- {power}")).writes(Fact::AdminToken));
+        }
+    }
+
+    #[test]
+    fn a_caller_who_is_not_said_to_be_an_admin_counts_as_a_user() {
+        for proof in ["prove_somebody", "prove_either"] {
+            for power in ["resolve_token: { of: imAdmin }", "inject_token: { as: imAdmin }"] {
+                let error = chain_error(&format!("- {proof}: {{}}\n- {power}"));
+                assert_eq!(error, ChainError::Unbound { index: 1 }, "{proof} {power}");
+            }
         }
     }
 

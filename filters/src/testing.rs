@@ -135,13 +135,16 @@ async fn deps() -> Deps {
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
-/// Filters of the tests' own: `prove_admin` takes anybody for an admin, `refuse` lets nobody pass.
+/// Filters of the tests' own: `prove_admin` takes anybody for an admin, `prove_somebody` does not say
+/// what the caller is, `prove_either` says both, `refuse` lets nobody pass.
 fn custom() -> Registry {
     let mut custom = Registry::default();
     let never = |_: Nothing, _: &Deps| Ok::<_, std::convert::Infallible>(Refuse);
     custom.insert("refuse", never).unwrap();
-    let always = |_: Nothing, _: &Deps| Ok::<_, std::convert::Infallible>(ProveAdmin);
-    custom.insert("prove_admin", always).unwrap();
+    for (name, facts) in PROOFS {
+        let always = move |_: Nothing, _: &Deps| Ok::<_, std::convert::Infallible>(ProveAdmin(facts));
+        custom.insert(name, always).unwrap();
+    }
     custom
 }
 
@@ -162,12 +165,18 @@ impl Filter for Refuse {
     }
 }
 
-struct ProveAdmin;
+const PROOFS: [(&str, &[Fact]); 3] = [
+    ("prove_admin", &[Fact::Caller, Fact::Admin]),
+    ("prove_somebody", &[Fact::Caller]),
+    ("prove_either", &[Fact::Caller, Fact::User, Fact::Admin]),
+];
+
+struct ProveAdmin(&'static [Fact]);
 
 #[async_trait]
 impl Filter for ProveAdmin {
     fn writes(&self) -> &'static [Fact] {
-        &[Fact::Caller, Fact::Admin]
+        self.0
     }
 
     fn summary(&self) -> String {

@@ -89,9 +89,8 @@ fn rules(route: &Route, chain: &Chain) -> Option<Problem> {
 
 /// A user acts with an admin's token, and the body may name anybody.
 fn unbound(route: &Route, chain: &Chain) -> Option<Problem> {
-    let acts_as_admin = chain.writes(Fact::User) && chain.writes(Fact::AdminToken);
     let bound = route.rules.bind.as_ref().is_some_and(Bind::names_the_caller);
-    (acts_as_admin && !bound).then_some(Problem::UnboundAdmin)
+    (chain.lends_admins_power() && !bound).then_some(Problem::UnboundAdmin)
 }
 
 fn streamed_body(route: &Route, chain: &Chain) -> Option<Problem> {
