@@ -226,6 +226,9 @@ pub enum Problem {
         "lets users act with an OpenIM admin's token and is not sure to name the caller\nhint: say which field must be the caller, as in `bind: sendID`"
     )]
     UnboundAdmin,
+    /// A rule that stands at a path of a table and at the route of the table.
+    #[error("`{0}` stands at the table's route, too\nhint: say it there for all paths, or at each path")]
+    StatedTwice(&'static str),
     /// A chain that does not work.
     #[error(transparent)]
     Chain(ChainError),

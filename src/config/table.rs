@@ -65,8 +65,8 @@ pub(super) struct Options {
     pub(super) timeout: Option<Spanned<Timeout>>,
     pub(super) max_body: Option<Spanned<Size>>,
     pub(super) bind: Option<Bind>,
-    pub(super) roles: Option<Roles>,
-    pub(super) platforms: Option<Platforms>,
+    pub(super) roles: Option<Spanned<Roles>>,
+    pub(super) platforms: Option<Spanned<Platforms>>,
     pub(super) line: Option<Line>,
 }
 

@@ -356,6 +356,14 @@ fn check_keys(faults: &mut Faults, entry: &Entry<'_>, is_websocket: bool, stream
     }
 }
 
+/// Refuses a rule of a path that its table's route states, too: one of them would be lost, and with it
+/// what it keeps out.
+fn once(faults: &mut Faults, at: Location, place: &str, key: &'static str, stated: bool) {
+    if stated {
+        faults.add(at, place, Problem::StatedTwice(key));
+    }
+}
+
 /// What one path of a table has of its own.
 fn special(faults: &mut Faults, options: &table::Options, place: &str, route: &mut Route) {
     if let Some(Spanned { value: Timeout(timeout), .. }) = options.timeout {
@@ -364,10 +372,12 @@ fn special(faults: &mut Faults, options: &table::Options, place: &str, route: &m
     route.line = options.line;
     route.rules.bind.clone_from(&options.bind);
     if let Some(roles) = &options.roles {
-        route.rules.roles = Some(roles.clone());
+        once(faults, roles.referenced, place, "roles", route.rules.roles.is_some());
+        route.rules.roles = Some(roles.value.clone());
     }
-    if let Some(platforms) = options.platforms {
-        route.rules.platforms = Some(platforms);
+    if let Some(platforms) = &options.platforms {
+        once(faults, platforms.referenced, place, "platforms", route.rules.platforms.is_some());
+        route.rules.platforms = Some(platforms.value);
     }
     let Some(size) = &options.max_body else { return };
     match &mut route.mode {

@@ -280,3 +280,30 @@ fn a_route_that_sends_our_token_does_not_stream() {
         );
     }
 }
+
+#[test]
+fn what_a_mount_asks_is_not_undone_by_its_table() {
+    let folder = TempDir::new().unwrap();
+    let loaded = |mount: &str, path: &str| {
+        std::fs::write(folder.path().join("t.yaml"), format!("post:\n  - /a: {{ {path} }}\n  - /b\n"))
+            .unwrap();
+        let text = with_route(&format!("{{ table: t.yaml, upstream: chat, public: true{mount} }}"));
+        let config = Config::parse(&text, "imgate.yaml", folder.path()).map_err(|error| error.to_string())?;
+        let rules = |path: &str| match config.routes.find(None, "", &Method::POST, path) {
+            Found::Route(route) => route.rules.to_string(),
+            Found::MethodNotAllowed(_) | Found::None => panic!("no route"),
+        };
+        Ok::<_, String>([rules("/a"), rules("/b")])
+    };
+    for (key, all, one) in [("roles", "[boss]", "[helper]"), ("platforms", "[IOS]", "[Web]")] {
+        let error = loaded(&format!(", {key}: {all}"), &format!("{key}: {one}")).unwrap_err();
+        assert!(error.contains("t.yaml:2:") && error.contains("stands at the table's route, too"), "{error}");
+        let word = all.trim_matches(['[', ']']);
+        assert_eq!(
+            loaded(&format!(", {key}: {all}"), "").unwrap(),
+            [(); 2].map(|()| format!("{key} {word}"))
+        );
+        let word = one.trim_matches(['[', ']']);
+        assert_eq!(loaded("", &format!("{key}: {one}")).unwrap(), [format!("{key} {word}"), String::new()]);
+    }
+}
