@@ -101,7 +101,7 @@ fn streamed_body(route: &Route, chain: &Chain) -> Option<Problem> {
 
 /// A refused token is healed, and its text kept from the client, only where the answer is read.
 fn streamed_token(route: &Route, chain: &Chain) -> Option<Problem> {
-    let streams = matches!(route.mode, Mode::Stream { .. });
+    let streams = matches!(route.mode, Mode::Stream { .. } | Mode::Tunnel { .. });
     let injector = chain.filters().iter().find(|named| named.filter.writes().contains(&Fact::Injected))?;
     streams.then_some(Problem::StreamedToken(injector.name))
 }

@@ -237,9 +237,9 @@ pub enum Problem {
         "`{0}` reads the body, so this route cannot stream\nhint: leave out `stream: true`, or name another chain"
     )]
     StreamedBody(&'static str),
-    /// A route that sends a token of ours and streams, so that nobody looks at what OpenIM says of it.
+    /// A route that sends a token of ours although nobody looks at what OpenIM says of it.
     #[error(
-        "`{0}` sends an OpenIM token, so this route cannot stream: OpenIM's word on the token would go to the client\nhint: leave out `stream: true`, or name another chain"
+        "`{0}` sends an OpenIM token, so this route can neither stream nor be a WebSocket: OpenIM's word on the token would go to the client\nhint: leave out `stream: true`, or name another chain"
     )]
     StreamedToken(&'static str),
     /// A route whose chain proves nothing.

@@ -259,25 +259,27 @@ fn a_route_for_admins_says_which_roles_unless_its_chain_does() {
 }
 
 #[test]
-fn a_route_that_sends_our_token_does_not_stream() {
+fn a_route_that_sends_our_token_reads_the_answer() {
     for steps in
         ["{ resolve_token: { of: imAdmin } }, { inject_token: {} }", "{ inject_token: { as: imAdmin } }"]
     {
         let keys = "jwks_url: 'https://id.example.com/jwks', issuer: id, audience: imgate, roles: any";
         let chain = format!(
-            "socket: [{{ verify_socket: {{}} }}]\n  admin: [{{ verify_jwt: {{ {keys} }} }}, {steps}]"
+            "socket: [{{ verify_socket: {{}} }}]\n  admin: [{{ verify_socket: {{}} }}, {{ verify_jwt: {{ {keys} }} }}, {steps}]"
         );
         let base = with("socket: [{ operation_id: {} }, { verify_socket: {} }]", &chain);
-        let built = |mode: &str| {
-            let text = format!("{base}  - {{ prefix: /x/, upstream: chat, chain: admin{mode} }}\n");
+        let built = |target: &str| {
+            let text = format!("{base}  - {{ path: /x, chain: admin, {target} }}\n");
             parse(&text).unwrap().build_chains(&deps()).err().map(|error| error.to_string())
         };
-        assert_eq!(built(""), None);
-        let streamed = built(", stream: true").expect(steps);
-        assert!(
-            streamed.contains("`inject_token` sends an OpenIM token, so this route cannot stream"),
-            "{streamed}"
-        );
+        assert_eq!(built("upstream: chat"), None);
+        for target in ["upstream: chat, stream: true", "websocket: chat"] {
+            let unread = built(target).expect(target);
+            assert!(
+                unread.contains("`inject_token` sends an OpenIM token, so this route can neither stream"),
+                "{unread}"
+            );
+        }
     }
 }
 
