@@ -12,6 +12,7 @@ use super::error::{ConfigError, Fault};
 use super::meaning::{self, Config, Mode, Route};
 use super::problem::Problem;
 use super::suggest::Suggestion;
+use crate::route::Pattern;
 
 /// The chains that run, by name.
 pub type Chains = HashMap<Arc<str>, Arc<Chain>>;
@@ -89,8 +90,15 @@ fn rules(route: &Route, chain: &Chain) -> Option<Problem> {
 
 /// A user acts with an admin's token, and the body may name anybody.
 fn unbound(route: &Route, chain: &Chain) -> Option<Problem> {
+    if !chain.lends_admins_power() {
+        return None;
+    }
+    // OpenIM ignores fields that it does not know, so a field binds on the paths that read it and nowhere else.
+    if matches!(route.pattern, Pattern::Prefix(_)) {
+        return Some(Problem::AdminBelowPrefix);
+    }
     let bound = route.rules.bind.as_ref().is_some_and(Bind::names_the_caller);
-    (chain.lends_admins_power() && !bound).then_some(Problem::UnboundAdmin)
+    (!bound).then_some(Problem::UnboundAdmin)
 }
 
 fn streamed_body(route: &Route, chain: &Chain) -> Option<Problem> {

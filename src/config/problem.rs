@@ -226,6 +226,11 @@ pub enum Problem {
         "lets users act with an OpenIM admin's token and is not sure to name the caller\nhint: say which field must be the caller, as in `bind: sendID`"
     )]
     UnboundAdmin,
+    /// Paths that nobody counted, on which users have an admin's power.
+    #[error(
+        "lets users act with an OpenIM admin's token on all that is below a prefix, where a bound field may mean nothing\nhint: name each path, by `path` or in a table"
+    )]
+    AdminBelowPrefix,
     /// A rule that stands at a path of a table and at the route of the table.
     #[error("`{0}` stands at the table's route, too\nhint: say it there for all paths, or at each path")]
     StatedTwice(&'static str),

@@ -232,6 +232,9 @@ fn a_user_acts_as_an_admin_only_where_the_body_names_the_caller() {
         let refused = built(&format!(", bind: {weak}")).expect(weak);
         assert!(refused.contains("is not sure to name the caller"), "{weak}: {refused}");
     }
+    let prefix = "  - { prefix: /msg/, upstream: chat, chain: send, bind: sendID }";
+    let wide = parse(&format!("{base}{prefix}\n")).unwrap().build_chains(&deps()).err().unwrap().to_string();
+    assert!(wide.contains("on all that is below a prefix"), "{wide}");
 }
 
 #[test]
