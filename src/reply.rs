@@ -45,10 +45,12 @@ pub fn refuse(reject: &Reject, to: To<'_>) -> Reply {
     let body = envelope::write(answer.err_code, answer.err_msg, &detail(reject, answer));
     let mut head = json_head(answer.status, body.len(), to);
     if answer.status == http::StatusCode::UNAUTHORIZED {
-        insert(&mut head, WWW_AUTHENTICATE, HeaderValue::from_static("Signature realm=\"imgate\""));
+        let bearer = reject.hint == Hint::Bearer;
+        let wanted = if bearer { "Bearer realm=\"imgate\"" } else { "Signature realm=\"imgate\"" };
+        insert(&mut head, WWW_AUTHENTICATE, HeaderValue::from_static(wanted));
     }
     match &reject.hint {
-        Hint::None => {}
+        Hint::None | Hint::Bearer => {}
         Hint::RetryAfter(wait) => insert(&mut head, RETRY_AFTER, whole_secs(*wait)),
         Hint::ServerTime(now) => {
             let _ = head.insert_header(X_SERVER_TIME, HeaderValue::from(now.0));
@@ -99,6 +101,7 @@ fn whole_secs(wait: Duration) -> HeaderValue {
 fn detail(reject: &Reject, answer: Answer) -> String {
     match &reject.hint {
         Hint::ServerTime(now) => format!("server_time={now}"),
+        Hint::Bearer => String::new(),
         _ if answer.status.is_server_error() => String::new(),
         _ => reject.reason.to_owned(),
     }

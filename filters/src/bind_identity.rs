@@ -86,6 +86,7 @@ impl From<Fault> for Reject {
             Fault::Missing => Self::new(Cause::BadRequest, "identity_missing"),
             Fault::NotText => Self::new(Cause::BadRequest, "identity_not_text"),
             Fault::Mismatch => Self::new(Cause::Forbidden, "identity_mismatch"),
+            Fault::Beyond => Self::new(Cause::Forbidden, "beyond_the_caller"),
         }
     }
 }

@@ -234,6 +234,8 @@ pub enum Hint {
     RetryAfter(Duration),
     /// Our clock, for clients to correct theirs by.
     ServerTime(UnixTime),
+    /// That a bearer's token is wanted; why the one it sent is none, only the log says.
+    Bearer,
     /// The methods the route takes, as an `Allow` header lists them.
     Allow(Box<str>),
 }

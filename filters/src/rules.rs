@@ -6,7 +6,8 @@
 //! ```text
 //! - path: /msg/send_msg
 //!   bind: sendID                       # the body's sendID must be the caller; `none` for no field
-//!   # bind: { check: [userInfo.userID], optional: [userID], each: [userIDs], any: [userID1, userID2], force: [account] }
+//!   # bind: { check: [userInfo.userID], optional: [userID], each: [userIDs], any: [userID1, userID2], force: [account],
+//!   #         empty: [deleteSyncOpt.isSyncOther] }
 //!   roles: [im-admin]                  # one of these; `any` for every proven admin
 //!   platforms: [IOS, Android]          # the kinds of device that may call; default all
 //! ```
@@ -178,6 +179,8 @@ pub struct Bind {
     pub any: Vec<FieldPath>,
     /// Each is set to the caller, whatever the client wrote.
     pub force: Vec<FieldPath>,
+    /// Each must be missing or empty (null, false, 0 or ""): what would reach beyond the caller.
+    pub empty: Vec<FieldPath>,
 }
 
 impl Bind {
@@ -194,7 +197,7 @@ impl Bind {
 
     /// All fields.
     pub fn fields(&self) -> impl Iterator<Item = &FieldPath> {
-        [&self.check, &self.optional, &self.each, &self.any, &self.force].into_iter().flatten()
+        [&self.check, &self.optional, &self.each, &self.any, &self.force, &self.empty].into_iter().flatten()
     }
 
     fn check(self) -> Result<Self, &'static str> {
@@ -222,6 +225,7 @@ impl fmt::Display for Bind {
             parts.push(format!("{} = caller", names(&self.any).join(" or ")));
         }
         parts.extend(names(&self.force).into_iter().map(|name| format!("{name} := caller")));
+        parts.extend(names(&self.empty).into_iter().map(|name| format!("{name} empty")));
         f.write_str(&parts.join(", "))
     }
 }
@@ -236,6 +240,7 @@ struct WrittenBind {
     each: Vec<FieldPath>,
     any: Vec<FieldPath>,
     force: Vec<FieldPath>,
+    empty: Vec<FieldPath>,
 }
 
 impl<'de> Deserialize<'de> for Bind {
@@ -246,7 +251,9 @@ impl<'de> Deserialize<'de> for Bind {
             type Value = Bind;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("`none`, a field, or check, optional, each, any and force with lists of fields")
+                f.write_str(
+                    "`none`, a field, or check, optional, each, any, force and empty with lists of fields",
+                )
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Bind, E> {
@@ -259,8 +266,8 @@ impl<'de> Deserialize<'de> for Bind {
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Bind, A::Error> {
                 let written = WrittenBind::deserialize(de::value::MapAccessDeserializer::new(map))?;
-                let WrittenBind { check, optional, each, any, force } = written;
-                Bind { check, optional, each, any, force }.check().map_err(de::Error::custom)
+                let WrittenBind { check, optional, each, any, force, empty } = written;
+                Bind { check, optional, each, any, force, empty }.check().map_err(de::Error::custom)
             }
         }
 
@@ -390,11 +397,10 @@ mod tests {
     fn a_binding_is_none_a_field_or_a_map() {
         assert!(bind("none").unwrap().is_none());
         assert_eq!(bind("sendID").unwrap().to_string(), "sendID = caller");
-        let all =
-            "{ check: [userInfo.userID], optional: [a], each: [userIDs], any: [b, c], force: [account] }";
+        let all = "{ check: [userInfo.userID], optional: [a], each: [userIDs], any: [b, c], force: [account], empty: [d] }";
         assert_eq!(
             bind(all).unwrap().to_string(),
-            "userInfo.userID = caller, a = caller or empty, each of userIDs = caller, b or c = caller, account := caller"
+            "userInfo.userID = caller, a = caller or empty, each of userIDs = caller, b or c = caller, account := caller, d empty"
         );
     }
 

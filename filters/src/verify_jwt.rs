@@ -79,8 +79,8 @@ impl Filter for VerifyJwt {
     }
 
     async fn request(&self, request: &mut Request<'_>, cx: &mut Context) -> Result<Flow, Reject> {
-        let token = bearer::token(request.head)?;
-        let claims = self.verify(token, cx)?;
+        let proven = bearer::token(request.head).and_then(|token| self.verify(token, cx));
+        let claims = proven.map_err(silent)?;
         let admin = ProvenAdmin { subject: claims.subject, roles: claims.roles };
         for roles in [&self.roles, &cx.place.rules.roles].into_iter().flatten() {
             if !roles.admit(&admin.roles) {
@@ -103,6 +103,14 @@ impl VerifyJwt {
             }
             refusal(fault, cx)
         })
+    }
+}
+
+/// What is wrong with a token is told to no client: it would help to make a better one.
+fn silent(reject: Reject) -> Reject {
+    match reject.hint {
+        Hint::None => reject.with(Hint::Bearer),
+        _ => reject,
     }
 }
 

@@ -97,7 +97,7 @@ impl VerifyOpenimToken {
         if holds(&cached, shown) {
             return Ok(cached);
         }
-        let fresh = self.store.reread_user(&shown.user).await?;
+        let fresh = self.store.refresh_user(&shown.user).await?;
         if holds(&fresh, shown) {
             return Ok(fresh);
         }

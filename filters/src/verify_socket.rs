@@ -4,6 +4,9 @@
 //! decides; the gateway refuses what could be read in two ways, and OpenIM's administrators. The query
 //! itself is never rebuilt: SDKs do not encode values, and a changed byte may change a meaning.
 //!
+//! The frames that follow are not read: on its released line OpenIM does not compare the sender in a message
+//! with the user of the socket, and this filter does not either.
+//!
 //! ```yaml
 //! - verify_socket: { mode: passthrough }
 //! ```

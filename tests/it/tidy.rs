@@ -8,9 +8,10 @@ fn root() -> &'static Path {
 }
 
 fn rust_files() -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = ["src", "filters", "identity", "standin", "tests", "benches", "examples", "fuzz"]
-        .map(|f| root().join(f))
-        .into();
+    let mut folders: Vec<PathBuf> =
+        ["src", "filters", "identity", "standin", "tests", "benches", "examples", "fuzz"]
+            .map(|f| root().join(f))
+            .into();
     let mut files = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {

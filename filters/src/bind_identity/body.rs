@@ -32,6 +32,9 @@ pub enum Fault {
     /// A field that matters names somebody else.
     #[error("an identity field is not the caller")]
     Mismatch,
+    /// A field that must be empty is not.
+    #[error("a field that reaches beyond the caller is not empty")]
+    Beyond,
 }
 
 impl From<Unclear> for Fault {
@@ -62,6 +65,9 @@ pub fn bind(body: &[u8], rules: &Bind, caller: &str) -> Result<Bound, Fault> {
         check_each(text, path, caller)?;
     }
     check_any(text, &rules.any, caller)?;
+    for path in &rules.empty {
+        check_empty(text, path)?;
+    }
     let mut bound = Bound::AsItIs;
     for path in &rules.force {
         let sofar = if let Bound::Rewritten(text) = &bound { text } else { text };
@@ -104,6 +110,15 @@ fn check_any(text: &str, paths: &[FieldPath], caller: &str) -> Result<(), Fault>
         }
     }
     outcome
+}
+
+/// What Go reads as the zero value of whatever type the field has. Source: Go specification, "The zero
+/// value"; `encoding/json` leaves a field at it for null.
+fn check_empty(text: &str, path: &FieldPath) -> Result<(), Fault> {
+    match present(text, path)? {
+        None | Some("null" | "false" | "0" | r#""""#) => Ok(()),
+        Some(_) => Err(Fault::Beyond),
+    }
 }
 
 fn same(user: &str, caller: &str) -> Result<(), Fault> {
@@ -282,6 +297,33 @@ mod tests {
             (r#"{"userIDs":["u1"],"UserIDs":["u2"]}"#, Err(Fault::Ambiguous)),
         ];
         all(&each_of("userIDs"), &cases);
+    }
+
+    #[test]
+    fn a_field_that_reaches_beyond_the_caller_is_empty() {
+        let rules = Bind { empty: paths(&["deleteSyncOpt.isSyncOther"]), ..check_of("userID") };
+        let body = |rest: &str| format!(r#"{{"userID":"u1"{rest}}}"#);
+        for rest in [
+            "",
+            r#","deleteSyncOpt":null"#,
+            r#","deleteSyncOpt":{}"#,
+            r#","deleteSyncOpt":{"isSyncSelf":true}"#,
+        ] {
+            assert_eq!(bind(body(rest).as_bytes(), &rules, "u1"), Ok(Bound::AsItIs), "{rest}");
+        }
+        for (value, expected) in [
+            ("null", Ok(Bound::AsItIs)),
+            ("false", Ok(Bound::AsItIs)),
+            ("true", Err(Fault::Beyond)),
+            ("1", Err(Fault::Beyond)),
+            (r#""true""#, Err(Fault::Beyond)),
+            ("[]", Err(Fault::Beyond)),
+            (r#"false,"IsSyncOther":true"#, Err(Fault::Ambiguous)),
+            (r#"false,"isSyncOther":true"#, Err(Fault::Ambiguous)),
+        ] {
+            let text = body(&format!(r#","deleteSyncOpt":{{"isSyncOther":{value}}}"#));
+            assert_eq!(bind(text.as_bytes(), &rules, "u1"), expected, "{value}");
+        }
     }
 
     #[test]

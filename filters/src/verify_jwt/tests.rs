@@ -178,7 +178,7 @@ async fn no_refusal_logs_anybody_out_and_only_early_tokens_learn_our_time() {
     let early = run(&yaml(""), bearing(&token(&json!({ "nbf": NOW.0 + 11 })))).await;
     assert_eq!(early.result.unwrap_err().hint, Hint::ServerTime(NOW));
     let late = run(&yaml(""), bearing(&token(&json!({ "exp": NOW.0 - 10 })))).await;
-    assert_eq!(late.result.unwrap_err().hint, Hint::None);
+    assert_eq!(late.result.unwrap_err().hint, Hint::Bearer);
 }
 
 #[tokio::test]

@@ -227,6 +227,16 @@ impl Store {
         self.users.join(id, Accept::New, deadline, self.load_user(id, deadline)).await
     }
 
+    /// Reads a user past the cache, which keeps what it has until the answer is there: for a caller who
+    /// has proven nothing yet and must not take away what others are served.
+    ///
+    /// # Errors
+    /// As [`Store::user`].
+    pub async fn refresh_user(&self, id: &UserId) -> Result<Arc<User>, Unavailable> {
+        let deadline = self.source.deadline();
+        self.users.join(id, Accept::New, deadline, self.load_user(id, deadline)).await
+    }
+
     /// Forgets the cached token of an OpenIM admin and reads it anew, as [`Store::reread_user`] does.
     ///
     /// # Errors

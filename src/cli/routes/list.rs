@@ -234,12 +234,13 @@ struct BindLine<'a> {
     each: &'a [FieldPath],
     any: &'a [FieldPath],
     force: &'a [FieldPath],
+    empty: &'a [FieldPath],
 }
 
 impl<'a> BindLine<'a> {
     fn new(bind: &'a Bind) -> Self {
-        let Bind { check, optional, each, any, force } = bind;
-        Self { check, optional, each, any, force }
+        let Bind { check, optional, each, any, force, empty } = bind;
+        Self { check, optional, each, any, force, empty }
     }
 }
 
