@@ -145,7 +145,7 @@ fn machines_read_the_list_as_json() {
     assert_eq!((&update["chain"], &update["access"]), (&"user".into(), &"callers are proven".into()));
     assert_eq!(
         update["bind"],
-        serde_json::json!({ "check": ["userInfo.userID"], "optional": [], "each": [], "any": [], "force": [] })
+        serde_json::json!({ "check": ["userInfo.userID"], "optional": [], "each": [], "any": [], "force": [], "empty": [] })
     );
     assert_eq!((&update["max_body"], &update["timeout_ms"]), (&1_048_576.into(), &9000.into()));
     assert_eq!((&update["place"], &update["source"]), (&"routes[1]".into(), &"user.yaml:3:5".into()));
