@@ -222,6 +222,11 @@ impl Report {
                 report.look_back(path, stands, has, line);
             }
         }
+        // A table may be mounted twice.
+        for lines in [&mut report.gone, &mut report.other_line, &mut report.unexpected] {
+            lines.sort_unstable();
+            lines.dedup();
+        }
         report
     }
 
