@@ -66,6 +66,12 @@ pub enum ChainError {
         /// Which one.
         index: usize,
     },
+    /// The client's own credential would go on beside the token.
+    #[error("sends OpenIM's token beside the client's own credential\nhint: put strip_credentials above it")]
+    Unstripped {
+        /// Which one.
+        index: usize,
+    },
     /// The filter stands where it undoes another's work.
     #[error("strips what is read or injected elsewhere in the chain\nhint: {hint}")]
     Misplaced {
@@ -117,6 +123,7 @@ impl ChainError {
             | Self::Rewritten { index, .. }
             | Self::Shadowed { index }
             | Self::Unbound { index }
+            | Self::Unstripped { index }
             | Self::Misplaced { index, .. }
             | Self::EarlyEdit { index, .. }
             | Self::LateLimit { index, .. }
@@ -278,7 +285,12 @@ fn check_stripping(filters: &[Named]) -> Result<(), ChainError> {
             return Err(ChainError::Misplaced { index, hint: "put it above inject_token" });
         }
     }
-    Ok(())
+    let injects = filters.iter().position(|named| does(named, Credentials::Injects));
+    let Some(index) = injects else { return Ok(()) };
+    let (reads, strips) = (Credentials::Reads, Credentials::Strips);
+    let kept =
+        filters.iter().any(|named| does(named, reads)) && !filters.iter().any(|named| does(named, strips));
+    if kept { Err(ChainError::Unstripped { index }) } else { Ok(()) }
 }
 
 /// What a client signed is what it sent: no header is edited before all credentials are read.
@@ -403,13 +415,16 @@ mod tests {
     fn stripping_stands_between_verifying_and_injecting() {
         let first = "- strip_credentials: {}\n- verify_signature: {}";
         assert!(matches!(chain_error(first), ChainError::Misplaced { index: 0, .. }));
+        let never = "- verify_signature: {}\n- resolve_token: {}\n- inject_token: {}";
+        assert_eq!(chain_error(never), ChainError::Unstripped { index: 2 });
         let last = "- verify_signature: {}\n- resolve_token: {}\n- inject_token: {}\n- strip_credentials: {}";
         assert!(matches!(chain_error(last), ChainError::Misplaced { index: 3, .. }));
     }
 
     #[test]
     fn a_chain_knows_what_it_writes_and_reads() {
-        let user = chain("- verify_signature: {}\n- resolve_token: {}\n- inject_token: {}");
+        let user =
+            chain("- verify_signature: {}\n- resolve_token: {}\n- strip_credentials: {}\n- inject_token: {}");
         assert!(user.writes(Fact::Injected));
         assert_eq!(user.body(), BodyUse::Reads);
         let empty = chain("- operation_id: {}");

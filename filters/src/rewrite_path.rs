@@ -259,11 +259,12 @@ mod tests {
 
     #[test]
     fn what_a_route_allows_holds_for_the_path_it_names() {
-        let inject = "- verify_signature: {}\n- resolve_token: {}\n- inject_token: {}";
+        let inject =
+            "- verify_signature: {}\n- resolve_token: {}\n- strip_credentials: {}\n- inject_token: {}";
         let rewrite = "- rewrite_path: { strip_prefix: /api }";
         let error = chain_error(&format!("{rewrite}\n{inject}"));
         assert_eq!(error, ChainError::Diverted { index: 0 });
-        assert_eq!(chain_error(&format!("{inject}\n{rewrite}")), ChainError::Diverted { index: 3 });
+        assert_eq!(chain_error(&format!("{inject}\n{rewrite}")), ChainError::Diverted { index: 4 });
         assert!(error.to_string().contains("hint: "), "{error}");
         chain(&format!("- verify_signature: {{}}\n{rewrite}"));
 

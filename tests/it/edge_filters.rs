@@ -315,7 +315,7 @@ async fn a_chain_has_a_cross_origin_policy_of_its_own() {
 
 #[test]
 fn what_cannot_stand_in_a_chain_is_refused_with_its_place() {
-    let inject = "- verify_signature: {}\n    - resolve_token: {}\n    - inject_token: {}";
+    let inject = "- verify_signature: {}\n    - resolve_token: {}\n    - strip_credentials: {}\n    - inject_token: {}";
     let cases = [
         (
             format!("- rewrite_path: {{ strip_prefix: /im }}\n    {inject}"),

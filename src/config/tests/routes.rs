@@ -219,7 +219,7 @@ fn chains_are_checked_against_their_routes() {
 
 #[test]
 fn a_user_acts_as_an_admin_only_where_the_body_names_the_caller() {
-    let chain = "socket: [{ verify_socket: {} }]\n  send: [{ verify_signature: {} }, { bind_identity: {} }, { inject_token: { as: imAdmin } }]";
+    let chain = "socket: [{ verify_socket: {} }]\n  send: [{ verify_signature: {} }, { bind_identity: {} }, { strip_credentials: {} }, { inject_token: { as: imAdmin } }]";
     let base = with("socket: [{ operation_id: {} }, { verify_socket: {} }]", chain);
     let built = |rules: &str| {
         let text = format!("{base}  - {{ path: /send, upstream: chat, chain: send{rules} }}\n");
@@ -268,7 +268,7 @@ fn a_route_that_sends_our_token_reads_the_answer() {
     {
         let keys = "jwks_url: 'https://id.example.com/jwks', issuer: id, audience: imgate, roles: any";
         let chain = format!(
-            "socket: [{{ verify_socket: {{}} }}]\n  admin: [{{ verify_socket: {{}} }}, {{ verify_jwt: {{ {keys} }} }}, {steps}]"
+            "socket: [{{ verify_socket: {{}} }}]\n  admin: [{{ verify_socket: {{}} }}, {{ verify_jwt: {{ {keys} }} }}, {{ strip_credentials: {{}} }}, {steps}]"
         );
         let base = with("socket: [{ operation_id: {} }, { verify_socket: {} }]", &chain);
         let built = |target: &str| {
