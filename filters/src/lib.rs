@@ -16,7 +16,7 @@ pub mod chain;
 
 pub mod step;
 
-pub mod operation_id;
+// Who calls.
 
 pub mod verify_signature;
 
@@ -25,6 +25,12 @@ pub mod verify_session_token;
 pub mod verify_openim_token;
 
 pub mod verify_jwt;
+
+pub mod verify_socket;
+
+// What OpenIM gets.
+
+pub mod operation_id;
 
 pub mod bind_identity;
 
@@ -36,33 +42,37 @@ pub mod inject_token;
 
 pub mod assert_identity;
 
-pub mod verify_socket;
+// What an edge needs.
 
-pub mod headers;
-pub mod secret;
-
-pub mod rewrite_path;
+pub mod rate_limit;
 
 pub mod ip_allow;
 
 pub mod ip_deny;
 
-pub mod networks;
-
 pub mod body_limit;
 
 pub mod cors;
 
-pub mod path;
+pub mod headers;
+
+pub mod rewrite_path;
+
+pub mod respond;
+
+// What filters and the configuration read alike.
 
 pub mod authority;
 
+pub mod networks;
+
+pub mod path;
+
 pub mod reserved;
 
-pub mod rate_limit;
-pub mod size;
+pub mod secret;
 
-pub mod respond;
+pub mod size;
 
 mod duration;
 

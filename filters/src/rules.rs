@@ -47,7 +47,7 @@ impl Rule {
         match self {
             Self::Bind => "add bind_identity to the chain",
             Self::Roles => "add verify_jwt to the chain",
-            Self::Platforms => "add verify_signature to the chain",
+            Self::Platforms => "add a filter that proves a user to the chain, such as verify_signature",
         }
     }
 
