@@ -4,6 +4,7 @@
 //! the store holds the very same token for that user and kind of device. Whoever deletes or replaces it
 //! there has locked the old one out. Verdicts are those OpenIM would give; before one is given for a
 //! token that is not the stored one, the store is read anew, since a login may just have replaced it.
+//! So each forged token costs a read: put a `rate_limit` by address above.
 //!
 //! ```yaml
 //! - verify_openim_token: {}
