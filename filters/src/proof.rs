@@ -2,11 +2,13 @@
 //!
 //! A filter that takes a bearer token finds it here too, in the `token` header of OpenIM's SDKs.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 use imgate_identity::session::{Session, Standing};
 use imgate_identity::time::UnixTime;
+use imgate_identity::user::{Platform, UserId};
 use pingora_http::RequestHeader;
 
 use crate::context::{Context, ProvenUser};
@@ -24,6 +26,21 @@ pub(crate) fn live(session: Option<Arc<Session>>, now: UnixTime) -> Result<Arc<S
         Standing::Expired => Err(Reject::new(Cause::SessionUnknown, "session_expired")),
         Standing::Revoked => Err(Reject::new(Cause::SessionRevoked, "session_revoked")),
     }
+}
+
+/// Lets no user's credential act as one of OpenIM's admins.
+///
+/// # Errors
+/// The user is one of them, or the device is of the kind that only they have.
+pub(crate) fn no_admin(
+    user: &UserId,
+    platform: Platform,
+    admin_users: &HashSet<UserId>,
+) -> Result<(), Reject> {
+    if platform == Platform::ADMIN || admin_users.contains(user) {
+        return Err(Reject::new(Cause::Forbidden, "admin_on_user_surface"));
+    }
+    Ok(())
 }
 
 /// Lets a user pass whose credential was verified. Asked last: a ban is told only to its holder.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use imgate_identity::store::{Store, User};
 use imgate_identity::token::OpenimToken;
-use imgate_identity::user::{Platform, UserId};
+use imgate_identity::user::UserId;
 use serde::Deserialize;
 use subtle::ConstantTimeEq as _;
 
@@ -84,9 +84,7 @@ impl VerifyOpenimToken {
         if shown.expired(cx.now) {
             return Err(Reject::new(Cause::SessionUnknown, "openim_token_expired"));
         }
-        if shown.platform == Platform::ADMIN || self.admin_users.contains(&shown.user) {
-            return Err(Reject::new(Cause::Forbidden, "admin_on_user_surface"));
-        }
+        proof::no_admin(&shown.user, shown.platform, &self.admin_users)?;
         let record = self.find(&shown).await?;
         let (id, platform) = (shown.user, shown.platform);
         proof::admit(ProvenUser { id, platform, session: None, record }, cx)

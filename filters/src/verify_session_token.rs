@@ -134,9 +134,7 @@ impl VerifySessionToken {
             let _ = token.verify(TokenKey::decoy());
         }
         let session = proof::live(session, now)?;
-        if self.admin_users.contains(&session.user) {
-            return Err(Reject::new(Cause::Forbidden, "admin_on_user_surface"));
-        }
+        proof::no_admin(&session.user, session.platform, &self.admin_users)?;
         if !session.token_keys(now).any(|key| token.verify(key).is_ok()) {
             return Err(invalid("session_token_mismatch"));
         }

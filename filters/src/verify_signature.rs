@@ -289,9 +289,7 @@ impl VerifySignature {
             return proof::live(None, cx.now);
         };
         let session = proof::live(Some(session), cx.now)?;
-        if self.admin_users.contains(&session.user) {
-            return Err(Reject::new(Cause::Forbidden, "admin_on_user_surface"));
-        }
+        proof::no_admin(&session.user, session.platform, &self.admin_users)?;
         if !credential.is_by(&session, cx.now, target, body) {
             return Err(Reject::new(Cause::SignatureMismatch, "signature_mismatch"));
         }

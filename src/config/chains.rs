@@ -6,7 +6,7 @@ use std::sync::Arc;
 use imgate_filters::chain::{Chain, ChainError};
 use imgate_filters::context::Fact;
 use imgate_filters::rules::Bind;
-use imgate_filters::{BodyUse, BuildError, Deps, Registry, Rule};
+use imgate_filters::{BodyUse, BuildError, Deps, Filter, Registry, Rule};
 
 use super::error::{ConfigError, Fault};
 use super::meaning::{self, Config, Mode, Route};
@@ -49,8 +49,7 @@ impl Config {
             let of_route = |problem| Fault::new(route.mark.clone(), &*route.name, problem);
             faults.extend(rules(route, chain).map(of_route));
             if route.chain.is_some() && seen.insert(&route.place) {
-                let streamed = streamed_body(route, chain).or_else(|| streamed_token(route, chain));
-                let problems = [streamed, unproven(route, chain)];
+                let problems = [streamed(route, chain), unproven(route, chain)];
                 let fault = |problem| Fault::new(route.entry.clone(), &*route.place, problem);
                 faults.extend(problems.into_iter().flatten().map(fault));
             }
@@ -101,17 +100,17 @@ fn unbound(route: &Route, chain: &Chain) -> Option<Problem> {
     (!bound).then_some(Problem::UnboundAdmin)
 }
 
-fn streamed_body(route: &Route, chain: &Chain) -> Option<Problem> {
-    let streams = matches!(route.mode, Mode::Stream { .. } | Mode::Tunnel { .. });
-    let reader = chain.filters().iter().find(|named| named.filter.body() == BodyUse::Reads)?;
-    streams.then_some(Problem::StreamedBody(reader.name))
-}
-
-/// A refused token is healed, and its text kept from the client, only where the answer is read.
-fn streamed_token(route: &Route, chain: &Chain) -> Option<Problem> {
-    let streams = matches!(route.mode, Mode::Stream { .. } | Mode::Tunnel { .. });
-    let injector = chain.filters().iter().find(|named| named.filter.writes().contains(&Fact::Injected))?;
-    streams.then_some(Problem::StreamedToken(injector.name))
+/// What cannot be done on a route that is not taken whole: reading the body first, or healing a refused
+/// token and keeping its text from the client.
+fn streamed(route: &Route, chain: &Chain) -> Option<Problem> {
+    if matches!(route.mode, Mode::Exchange { .. }) {
+        return None;
+    }
+    let find = |does: fn(&dyn Filter) -> bool| chain.filters().iter().find(|named| does(&*named.filter));
+    let reader = find(|filter| filter.body() == BodyUse::Reads);
+    let injector = find(|filter| filter.writes().contains(&Fact::Injected));
+    let reads = reader.map(|named| Problem::StreamedBody(named.name));
+    reads.or_else(|| injector.map(|named| Problem::StreamedToken(named.name)))
 }
 
 fn unproven(route: &Route, chain: &Chain) -> Option<Problem> {
