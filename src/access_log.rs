@@ -152,6 +152,45 @@ pub struct Line<'a> {
     pub user_agent: Option<&'a str>,
 }
 
+impl<'a> Line<'a> {
+    /// A line of a request of which nothing is known but what is named here.
+    pub fn unread(
+        time: SystemTime,
+        operation_id: &'a str,
+        client: IpAddr,
+        method: &'a str,
+        host: &'a str,
+        path: &'a str,
+    ) -> Self {
+        Self {
+            time,
+            operation_id,
+            client,
+            method,
+            host,
+            path,
+            route: None,
+            user: None,
+            admin: None,
+            acting_as: None,
+            claimed_user: None,
+            platform: None,
+            status: 0,
+            err_code: None,
+            cause: None,
+            reason: None,
+            filter: None,
+            shadowed: &[],
+            healed: false,
+            upstream: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            ms: Phases::default(),
+            user_agent: None,
+        }
+    }
+}
+
 /// Durations of the phases, in milliseconds with three decimals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Phases {
@@ -200,30 +239,19 @@ mod tests {
 
     fn line() -> Line<'static> {
         Line {
-            time: SystemTime::UNIX_EPOCH,
-            operation_id: "op-1",
-            client: "10.0.0.1".parse().unwrap(),
-            method: "POST",
-            host: "im.example.com",
-            path: "/x",
-            route: None,
-            user: None,
-            admin: None,
-            acting_as: None,
-            shadowed: &[],
-            claimed_user: None,
-            platform: None,
             status: 200,
             err_code: Some(0),
-            cause: None,
-            reason: None,
-            filter: None,
-            healed: false,
-            upstream: None,
             bytes_in: 1,
             bytes_out: 2,
             ms: Phases { total: Duration::from_micros(1234), ..Phases::default() },
-            user_agent: None,
+            ..Line::unread(
+                SystemTime::UNIX_EPOCH,
+                "op-1",
+                "10.0.0.1".parse().unwrap(),
+                "POST",
+                "im.example.com",
+                "/x",
+            )
         }
     }
 

@@ -11,6 +11,7 @@ use pingora_core::apps::http_app::ServeHttp;
 use pingora_core::protocols::http::ServerSession;
 use tracing::error;
 
+use crate::front::{Bounds, Desk, Refused};
 use crate::proxy::Gateway;
 
 /// Whether traffic should be sent here.
@@ -109,6 +110,18 @@ impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let head = session.req_header();
         self.answer(&head.method, head.uri.path())
+    }
+}
+
+impl Desk for Admin {
+    fn bounds(&self) -> Bounds {
+        self.gateway.bounds()
+    }
+
+    fn refuse(&self, refused: &Refused<'_>) -> Vec<u8> {
+        let body = format!("{}\n", refused.reject.reason);
+        let length = body.len();
+        format!("HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}").into_bytes()
     }
 }
 

@@ -17,6 +17,7 @@ use imgate_identity::store::{BadRedisUrl, Memory, Store};
 use crate::config::{self, Config, ConfigError, StoreSource};
 use crate::exchange::Repeat;
 use crate::forward::Ours;
+use crate::front::Bounds;
 use crate::jwks;
 use crate::metrics::{Metrics, RouteMetrics, UpstreamMetrics};
 use crate::reply::To;
@@ -85,8 +86,8 @@ pub struct Snapshot {
     pub cors: cors::Policy,
     /// What we tell upstreams.
     pub ours: Ours,
-    /// How long an idle connection of a client is kept.
-    pub keepalive_timeout: Duration,
+    /// What a client's connection may do.
+    pub bounds: Bounds,
     /// How long a client may take to read an answer, or to send the next piece of a body.
     pub client_timeout: Duration,
     /// The most of an answer that is held in memory, in bytes; beyond it an answer flows.
@@ -196,7 +197,7 @@ impl Snapshot {
             answers: config.answers.clone(),
             cors: config.cors.clone(),
             ours: Ours::new(config.public_url.header().clone(), config.public_url.scheme()),
-            keepalive_timeout: config.limits.keepalive_timeout,
+            bounds: bounds(&config.limits),
             client_timeout: config.limits.client_timeout,
             hold: config.limits.hold,
         })
@@ -215,6 +216,15 @@ fn open_upstream(
     let kept = before.iter().find(|old| old.is_configured_as(name, servers, options)).cloned();
     let opened = kept.unwrap_or_else(|| Arc::new(Upstream::new(name, servers, options.clone())));
     (opened, metrics.upstream(name))
+}
+
+fn bounds(limits: &config::Limits) -> Bounds {
+    Bounds {
+        head: limits.head,
+        head_timeout: limits.head_timeout,
+        keepalive_timeout: limits.keepalive_timeout,
+        requests: limits.requests_per_connection,
+    }
 }
 
 fn mode(mode: config::Mode) -> Mode {

@@ -30,6 +30,8 @@ pub mod config;
 
 pub mod gateway;
 
+pub mod wire;
+
 pub mod front;
 
 pub mod proxy;

@@ -4,6 +4,7 @@
 //! exchange and a tunnel are finished there; only a stream goes on into Pingora's own proxy.
 
 mod body;
+mod desk;
 mod heal;
 mod log;
 mod respond;
@@ -18,7 +19,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{HOST, ORIGIN};
-use http::{HeaderValue, Method};
+use http::{HeaderValue, Method, StatusCode, Version};
 use imgate_filters::context::Place;
 use imgate_filters::cors::{self, Preflight};
 use imgate_filters::reject::{Hint, RETRY_AFTER};
@@ -37,6 +38,7 @@ use self::body::SessionBody;
 use crate::access_log::AccessLog;
 use crate::exchange::{self, Answer};
 use crate::forward;
+use crate::front::guard::adapt_http2;
 use crate::gateway::{Mode, Route, Snapshot};
 use crate::metrics::Metrics;
 use crate::operation;
@@ -152,11 +154,6 @@ impl ProxyHttp for Gateway {
         let snapshot = self.snapshot.load_full();
         notes.snapshot = Some(Arc::clone(&snapshot));
         let downstream = &mut *session.downstream_session;
-        // Pingora keeps an idle connection for ever unless it is told each time.
-        if downstream.get_keepalive().is_some() {
-            // Pingora counts whole seconds, and takes 0 for ever.
-            downstream.set_keepalive(Some(snapshot.keepalive_timeout.as_secs().max(1)));
-        }
         downstream.set_read_timeout(Some(snapshot.client_timeout));
         downstream.set_write_timeout(Some(snapshot.client_timeout));
         match self.handle(session, notes, &snapshot).await? {
@@ -283,11 +280,18 @@ impl Gateway {
         let has_body = !downstream.is_body_empty();
         let mut head = take_head(downstream)?;
         notes.small_body = has_body && body::length(&head).is_some_and(|length| length <= DRAIN_MAX);
+        let adapted = match head.version {
+            Version::HTTP_2 => adapt_http2(&mut head, &snapshot.bounds.head),
+            // Judged before Pingora read it.
+            _ => Ok(()),
+        };
         notes.origin = head.headers.get(ORIGIN).cloned();
         let client = operation::client(downstream);
         let mut cx = Context::new(UnixTime::now, client, operation::of(&head), Place::unknown());
 
-        if let Some(preflight) = Preflight::of(&head) {
+        if adapted.is_ok()
+            && let Some(preflight) = Preflight::of(&head)
+        {
             let answer = respond::preflight(snapshot, self.listener, &head, preflight);
             notes.cx = Some(cx);
             notes.head = Some(head);
@@ -296,7 +300,10 @@ impl Gateway {
             return Ok(Handled::Done);
         }
 
-        let outgoing = self.decide(session, &mut head, has_body, &mut cx, notes, snapshot).await;
+        let outgoing = match adapted {
+            Ok(()) => self.decide(session, &mut head, has_body, &mut cx, notes, snapshot).await,
+            Err(reject) => Err(reject),
+        };
         cx.shadowed.iter().for_each(|shadowed| self.metrics.shadowed(shadowed));
         notes.cx = Some(cx);
         let answered = match outgoing {
@@ -345,7 +352,15 @@ impl Gateway {
                 Mode::Tunnel { .. } => 0,
             };
             let downstream = &mut *session.downstream_session;
-            let mut body = SessionBody::new(downstream, head, has_body, max_body, expects_continue, &reading);
+            let mut body = SessionBody::new(
+                downstream,
+                head,
+                has_body,
+                max_body,
+                snapshot.client_timeout,
+                expects_continue,
+                &reading,
+            );
             let passed = route.chain.request(&mut Request { head, body: &mut body }, cx).await;
             notes.outcome.chain = notes.started.elapsed();
             if let Flow::Reply(fixed) = passed? {
@@ -373,7 +388,8 @@ impl Gateway {
             Ok(outgoing) => outgoing,
             Err(_) if reading.load(Ordering::Relaxed) => {
                 session.downstream_session.set_keepalive(None);
-                Err(Reject::new(Cause::BadRequest, "body_too_slow"))
+                let slow = Reject::new(Cause::BadRequest, "body_too_slow");
+                Err(slow.with_status(StatusCode::REQUEST_TIMEOUT))
             }
             Err(_) => Err(too_late(&route, notes)),
         }

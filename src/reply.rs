@@ -41,7 +41,7 @@ pub struct Reply {
 
 /// Turns a refusal into an answer.
 pub fn refuse(reject: &Reject, to: To<'_>) -> Reply {
-    let answer = to.answers.of(reject.cause);
+    let answer = to.answers.to(reject);
     let body = envelope::write(answer.err_code, answer.err_msg, &detail(reject, answer));
     let mut head = json_head(answer.status, body.len(), to);
     if answer.status == http::StatusCode::UNAUTHORIZED {

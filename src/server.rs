@@ -122,6 +122,7 @@ impl Server {
             connections: self.connections.clone(),
             open: self.gateway.metrics.connections.clone(),
             patience,
+            desk: Arc::new(self.gateway.clone()),
         };
         for (listener, proxy) in bound.into_iter().zip(&self.proxies) {
             let (proxy, stopping) = (Arc::clone(proxy), self.stopping.subscribe());
@@ -132,7 +133,8 @@ impl Server {
             // The admin listener outlives the others, so that a drain can be watched.
             let ((running, stopping), quit) = (watch::channel(false), self.quit.clone());
             let uncounted = prometheus::IntGauge::new("admin", "admin").expect("the name is a legal one");
-            let terms = Terms { connections: TaskTracker::new(), open: uncounted, patience };
+            let desk = Arc::clone(&admin) as _;
+            let terms = Terms { connections: TaskTracker::new(), open: uncounted, patience, desk };
             self.housekeeping.spawn(async move {
                 tokio::select! {
                     () = front::serve(listener, admin, stopping, terms) => {}

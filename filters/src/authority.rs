@@ -3,6 +3,22 @@
 /// Reads `host[:port]` into lower case, without the default port of `scheme`; `None` if it is no such
 /// thing.
 pub fn parse_authority(text: &str, scheme: &str) -> Option<Box<str>> {
+    let (name, port) = split(text)?;
+    let name = name.to_ascii_lowercase();
+    let default = if scheme == "https" { 443 } else { 80 };
+    match port {
+        Some(port) if port != default => Some(format!("{name}:{port}").into()),
+        _ => Some(name.into()),
+    }
+}
+
+/// Whether this is `host` or `host:port`, with nobody's name and password before it.
+pub fn is_authority(text: &str) -> bool {
+    split(text).is_some()
+}
+
+/// Name and port, both legal.
+fn split(text: &str) -> Option<(&str, Option<u16>)> {
     let (name, port) = match text.rsplit_once(':') {
         Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
         _ => (text, None),
@@ -10,16 +26,10 @@ pub fn parse_authority(text: &str, scheme: &str) -> Option<Box<str>> {
     if !is_host(name) {
         return None;
     }
-    let name = name.to_ascii_lowercase();
-    let Some(port) = port else { return Some(name.into()) };
+    let Some(port) = port else { return Some((name, None)) };
     // A sign would get past `parse`.
     let port: u16 = port.bytes().all(|b| b.is_ascii_digit()).then(|| port.parse().ok())??;
-    let default = if scheme == "https" { 443 } else { 80 };
-    match port {
-        0 => None,
-        port if port == default => Some(name.into()),
-        port => Some(format!("{name}:{port}").into()),
-    }
+    (port != 0).then_some((name, Some(port)))
 }
 
 /// Whether this is a name or an address, without a port.

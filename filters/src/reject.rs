@@ -198,6 +198,18 @@ impl Answers {
         self.0[cause as usize]
     }
 
+    /// The answer of a refusal: that of its cause, with the refusal's closer status if the configuration
+    /// leaves the cause's own as it is.
+    pub fn to(&self, reject: &Reject) -> Answer {
+        let answer = self.of(reject.cause);
+        match reject.status {
+            Some(status) if answer.status == reject.cause.default_answer().status => {
+                Answer { status, ..answer }
+            }
+            _ => answer,
+        }
+    }
+
     /// Changes the answer of `cause`.
     ///
     /// # Errors
@@ -249,18 +261,27 @@ pub struct Reject {
     pub reason: &'static str,
     /// What else the client is told.
     pub hint: Hint,
+    /// A status that says it more closely than that of the cause, of the same class. It counts where the
+    /// configuration leaves the cause's own status as it is.
+    pub status: Option<StatusCode>,
 }
 
 impl Reject {
     /// Refuses for `cause`; `reason` says it more closely.
     pub fn new(cause: Cause, reason: &'static str) -> Self {
-        Self { cause, reason, hint: Hint::None }
+        Self { cause, reason, hint: Hint::None, status: None }
     }
 
     /// Adds what else the client is told.
     #[must_use]
     pub fn with(self, hint: Hint) -> Self {
         Self { hint, ..self }
+    }
+
+    /// Says by the status, too, what exactly was wrong.
+    #[must_use]
+    pub fn with_status(self, status: StatusCode) -> Self {
+        Self { status: Some(status), ..self }
     }
 }
 

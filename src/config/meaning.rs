@@ -17,6 +17,7 @@ use serde::Deserialize;
 use super::error::Fault;
 use super::public_url::PublicUrl;
 use super::source::Mark;
+use crate::front::guard::HeadLimits;
 use crate::route::{Methods, Pattern, Table};
 use crate::{access_log, upstream};
 
@@ -73,8 +74,14 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// How long a client may take to send the next piece of a body or to read one of an answer.
     pub client_timeout: Duration,
+    /// How large a request's head may be.
+    pub head: HeadLimits,
+    /// How long a request's head may take from its first byte to its last.
+    pub head_timeout: Duration,
     /// How long an idle connection of a client is kept.
     pub keepalive_timeout: Duration,
+    /// How many requests a client's connection may carry.
+    pub requests_per_connection: u32,
     /// How long what is under way may take to end when the gateway stops.
     pub drain_timeout: Duration,
     /// The largest body that is taken whole, in bytes.

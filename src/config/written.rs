@@ -57,9 +57,22 @@ pub(super) struct Limits {
     pub(super) request_timeout: Option<Spanned<Timeout>>,
     pub(super) client_timeout: Option<Timeout>,
     pub(super) keepalive_timeout: Option<Timeout>,
+    pub(super) requests_per_connection: Option<Spanned<u32>>,
+    pub(super) head: Head,
     pub(super) drain_timeout: Option<Timeout>,
     pub(super) body: Option<Spanned<Size>>,
     pub(super) hold: Option<Spanned<Size>>,
+}
+
+/// Bounds on the head of a request.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Head {
+    pub(super) timeout: Option<Timeout>,
+    pub(super) size: Option<Spanned<Size>>,
+    pub(super) line: Option<Spanned<Size>>,
+    pub(super) target: Option<Spanned<Size>>,
+    pub(super) headers: Option<Spanned<usize>>,
 }
 
 #[derive(Default, Deserialize)]

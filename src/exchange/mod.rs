@@ -7,15 +7,18 @@
 
 mod decode;
 
+use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, Method};
 use imgate_filters::reject::{Cause, Hint, RETRY_AFTER, Reject};
 use pingora_http::ResponseHeader;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 
 use self::decode::{Framing, Garbled, Step};
 use crate::upstream::{ConnectError, Connection, Upstream};
@@ -158,6 +161,7 @@ pub async fn upgrade(upstream: &Upstream, wire: &[u8], hold: usize) -> Result<Up
     let connection = upstream.connect_anew().await?;
     let mut rest = Rest::begin(upstream, connection);
     rest.connection.stream.write_all(wire).await.map_err(ExchangeError::Io)?;
+    rest.connection.stream.flush().await.map_err(ExchangeError::Io)?;
     rest.keep = false;
     loop {
         if let Some(switched) = switches(&rest.buf)? {
@@ -210,7 +214,7 @@ async fn send_and_read(
     hold: usize,
 ) -> Result<Answer, Failed> {
     let mut rest = Rest::begin(upstream, connection);
-    rest.keep = write_unless_answered(&mut rest.connection.stream, wire).await;
+    rest.keep = rest.write_unless_answered(wire).await;
     let head = match rest.read_head(method).await {
         Ok(head) => head,
         Err(error) => {
@@ -220,19 +224,6 @@ async fn send_and_read(
     };
     let body = rest.hold(hold).await.map_err(|error| Failed { error, nothing_read: false })?;
     Ok(Answer { head, body })
-}
-
-/// Writes a request, and tells whether it was written whole. A server may answer before it has read
-/// everything, and read no more; then, as when writing fails, the answer is looked for all the same, but
-/// the connection is never kept.
-async fn write_unless_answered(stream: &mut TcpStream, wire: &[u8]) -> bool {
-    let (mut reader, mut writer) = stream.split();
-    let mut byte = [0];
-    tokio::select! {
-        biased;
-        written = writer.write_all(wire) => written.is_ok(),
-        _ = reader.peek(&mut byte) => false,
-    }
 }
 
 /// The part of an answer that is still on its connection.
@@ -253,6 +244,38 @@ impl Rest {
             read_timeout: upstream.options.read_timeout,
             keep: false,
         }
+    }
+
+    /// Writes a request, and tells whether it was written whole. A server may answer before it has read
+    /// everything, and read no more; then, as when writing fails, the answer is looked for all the same,
+    /// but the connection is never kept.
+    async fn write_unless_answered(&mut self, wire: &[u8]) -> bool {
+        let mut sent = 0;
+        poll_fn(|cx| {
+            while sent < wire.len() {
+                match self.poll_write(cx, &wire[sent..]) {
+                    Poll::Ready(0) => return Poll::Ready(false),
+                    Poll::Ready(n) => sent += n,
+                    Poll::Pending => return self.poll_early_answer(cx).map(|()| false),
+                }
+            }
+            Pin::new(&mut self.connection.stream).poll_flush(cx).map(|flushed| flushed.is_ok())
+        })
+        .await
+    }
+
+    /// Writes some of it; 0 if the connection takes nothing any more.
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<usize> {
+        Pin::new(&mut self.connection.stream).poll_write(cx, bytes).map(|written| written.unwrap_or(0))
+    }
+
+    /// Ready once the server says something, or nothing any more, while it is still being written to.
+    fn poll_early_answer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut space = [MaybeUninit::uninit(); READ];
+        let mut read = ReadBuf::uninit(&mut space);
+        let _ = ready!(Pin::new(&mut self.connection.stream).poll_read(cx, &mut read));
+        self.buf.extend_from_slice(read.filled());
+        Poll::Ready(())
     }
 
     async fn read_head(&mut self, method: &Method) -> Result<ResponseHeader, ExchangeError> {

@@ -3,6 +3,12 @@
 //! Pingora's own listeners bind late, retry a busy port for half a minute and hold 64 KiB per
 //! connection, so the gateway accepts by itself and hands each connection to Pingora's HTTP server.
 
+mod desk;
+mod frame;
+pub mod guard;
+mod http1;
+mod http2;
+mod linger;
 mod socket;
 
 use std::io;
@@ -10,13 +16,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pingora_core::apps::ServerApp;
+use pingora_core::apps::HttpServerApp;
 use pingora_core::server::ShutdownWatch;
 use prometheus::IntGauge;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+pub use self::desk::{Bounds, Desk, Peer, Refused};
 pub use self::socket::Socket;
 
 /// How many connections may wait to be accepted; the kernel lowers it to `somaxconn`.
@@ -46,12 +53,14 @@ pub struct Terms {
     pub open: IntGauge,
     /// How long a client may leave an answer unread.
     pub patience: Duration,
+    /// Who is asked what a connection may do.
+    pub desk: Arc<dyn Desk>,
 }
 
 /// Accepts until `stopping` turns true.
 pub async fn serve<A>(listener: TcpListener, app: Arc<A>, mut stopping: ShutdownWatch, terms: Terms)
 where
-    A: ServerApp + Send + Sync + 'static,
+    A: HttpServerApp + Send + Sync + 'static,
 {
     loop {
         let accepted = tokio::select! {
@@ -59,16 +68,12 @@ where
             _ = stopping.wait_for(|stop| *stop) => return,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                let (app, stopping, counted) =
-                    (Arc::clone(&app), stopping.clone(), Counted::new(&terms.open));
-                let patience = terms.patience;
+            Ok((stream, address)) => {
+                let (app, stopping, served) = (Arc::clone(&app), stopping.clone(), terms.clone());
+                let counted = Counted::new(&terms.open);
                 terms.connections.spawn(async move {
-                    let _counted = counted;
-                    match Socket::new(stream, peer, patience) {
-                        Ok(socket) => drop(app.process_new(Box::new(socket), &stopping).await),
-                        Err(error) => debug!(%error, "connection was gone before it was served"),
-                    }
+                    welcome(stream, Peer { address }, &app, &served, stopping).await;
+                    drop(counted);
                 });
             }
             Err(error) if is_about_one_connection(&error) => debug!(%error, "connection was not accepted"),
@@ -77,6 +82,23 @@ where
                 tokio::time::sleep(REST).await;
             }
         }
+    }
+}
+
+/// Serves a connection to its end.
+async fn welcome<A>(stream: TcpStream, peer: Peer, app: &Arc<A>, terms: &Terms, stopping: ShutdownWatch)
+where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "connection was gone before it was served");
+        return;
+    }
+    let socket = Socket::new(stream, peer.address, terms.patience);
+    if socket.alpn() == Some(b"h2") {
+        http2::serve(socket, peer, app, terms, stopping).await;
+    } else {
+        http1::serve(socket, peer, app, terms, stopping).await;
     }
 }
 

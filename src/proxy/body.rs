@@ -1,9 +1,11 @@
 //! A request's body, read from Pingora's session when somebody asks for it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use http::StatusCode;
 use http::header::{CONTENT_LENGTH, EXPECT};
 use imgate_filters::{Body, Cause, Reject};
 use pingora_core::protocols::http::ServerSession;
@@ -26,6 +28,8 @@ pub(super) struct SessionBody<'a> {
     announced: bool,
     length: Option<u64>,
     limit: u64,
+    /// How long the next piece may take. Pingora bounds that for HTTP/1 only.
+    patience: Duration,
     expects_continue: bool,
     /// True while the client is waited for.
     reading: &'a AtomicBool,
@@ -38,10 +42,12 @@ impl<'a> SessionBody<'a> {
         head: &RequestHeader,
         announced: bool,
         limit: u64,
+        patience: Duration,
         expects_continue: bool,
         reading: &'a AtomicBool,
     ) -> Self {
-        Self { downstream, announced, length: length(head), limit, expects_continue, reading, read: None }
+        let length = length(head);
+        Self { downstream, announced, length, limit, patience, expects_continue, reading, read: None }
     }
 
     /// The most bytes that are taken.
@@ -84,17 +90,18 @@ impl<'a> SessionBody<'a> {
     }
 
     async fn piece(&mut self) -> Result<Option<Bytes>, Reject> {
-        match self.downstream.read_request_body().await {
-            Ok(piece) => Ok(piece),
-            Err(error) => {
-                // What follows on this connection cannot be told apart any more.
-                self.downstream.set_keepalive(None);
-                match error.etype() {
-                    ErrorType::ReadTimedout => Err(Reject::new(Cause::BadRequest, "body_too_slow")),
-                    _ => Err(cut()),
-                }
-            }
-        }
+        let piece = pingora_timeout::timeout(self.patience, self.downstream.read_request_body()).await;
+        let slow =
+            || Reject::new(Cause::BadRequest, "body_too_slow").with_status(StatusCode::REQUEST_TIMEOUT);
+        let reject = match piece {
+            Ok(Ok(piece)) => return Ok(piece),
+            Ok(Err(error)) if error.etype() == &ErrorType::ReadTimedout => slow(),
+            Ok(Err(_)) => cut(),
+            Err(_) => slow(),
+        };
+        // What follows on this connection cannot be told apart any more.
+        self.downstream.set_keepalive(None);
+        Err(reject)
     }
 
     fn too_large(&mut self) -> Reject {

@@ -8,7 +8,6 @@ use imgate_filters::{Cause, Context, Reject};
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
-use tokio::net::TcpStream;
 
 use super::log::SocketLine;
 use super::{Gateway, Notes, Outgoing};
@@ -17,6 +16,7 @@ use crate::front::Socket;
 use crate::gateway::Route;
 use crate::tunnel::{Ask, Relay, keep_forwarded, write_handshake};
 use crate::upstream::Connection;
+use crate::wire::Wire;
 
 /// The most of a refused handshake's answer that is held; SDKs read 1 KiB of it.
 const HOLD: usize = 64 * 1024;
@@ -54,7 +54,7 @@ impl Gateway {
                 Ok(Outgoing::Answer(answer))
             }
             Ok(Upgrade::Switched { connection, read }) => {
-                let (client, early) = take_connection(session).await?;
+                let (client, early) = take_connection(session)?;
                 let line = SocketLine::new(notes, head, cx, route);
                 notes.outcome.status = 101;
                 notes.outcome.logged_elsewhere = true;
@@ -73,8 +73,8 @@ impl Gateway {
     fn start_tunnel(
         &self,
         route: &Arc<Route>,
-        client: TcpStream,
-        early: Option<BytesMut>,
+        client: Wire,
+        early: BytesMut,
         connection: Connection,
         read: BytesMut,
         idle_timeout: Duration,
@@ -86,7 +86,7 @@ impl Gateway {
         let relay = Relay {
             client,
             upstream,
-            early_up: early.map(Into::into).unwrap_or_default(),
+            early_up: early.into(),
             early_down: read.into(),
             idle_timeout,
             stop: self.stop.child_token(),
@@ -106,17 +106,13 @@ impl Gateway {
 
 /// Takes the client's connection, and what it sent early, out of Pingora's session. What is left in
 /// its place is a session on a pipe to nowhere, which Pingora closes.
-async fn take_connection(session: &mut Session) -> Result<(TcpStream, Option<BytesMut>), Reject> {
+fn take_connection(session: &mut Session) -> Result<(Wire, BytesMut), Reject> {
     let nowhere = ServerSession::new_http1(Box::new(tokio::io::duplex(DUMMY).0));
     let taken = std::mem::replace(&mut *session.downstream_session, nowhere);
-    let ServerSession::H1(mut taken) = taken else { return Err(broken()) };
-    // Without this, `reuse` closes a connection that was read beyond the request.
-    taken.set_pipelining_enabled(true);
-    taken.set_server_keepalive(Some(1));
-    let reusable = taken.reuse().await.ok().flatten().ok_or_else(broken)?;
-    let (stream, early) = reusable.into_parts();
-    let socket = stream.into_any().downcast::<Socket>().map_err(|_| broken())?;
-    Ok((socket.into_tcp(), early))
+    let ServerSession::H1(taken) = taken else { return Err(broken()) };
+    let socket = taken.into_inner().into_any().downcast::<Socket>().map_err(|_| broken())?;
+    // A handshake has no body, so all that came behind it is still with the socket.
+    socket.into_wire().map_err(|_| broken())
 }
 
 fn broken() -> Reject {

@@ -3,14 +3,18 @@
 //! Nothing is buffered while a tunnel is idle. Bytes that a slow reader cannot take yet are held, up to
 //! one read's worth per direction, and nothing more is read for it until they are gone.
 
+use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt as _;
-use tokio::io::Interest;
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
+
+use crate::wire::Wire;
 
 /// How much is read at once, and so the most that waits for a slow reader, per direction.
 const READ: usize = 16 * 1024;
@@ -71,14 +75,16 @@ struct Way {
     ended: bool,
     /// Bytes passed on.
     moved: u64,
+    /// Whether bytes that were written may still wait inside TLS.
+    unflushed: bool,
 }
 
 /// A tunnel about to begin.
 pub struct Relay {
     /// The client's connection.
-    pub client: TcpStream,
+    pub client: Wire,
     /// The upstream's connection.
-    pub upstream: TcpStream,
+    pub upstream: Wire,
     /// What the client sent before the upstream switched.
     pub early_up: Vec<u8>,
     /// What the upstream sent so far, its 101 included.
@@ -95,9 +101,13 @@ impl Relay {
         let mut up = Way { held: std::mem::take(&mut self.early_up), ..Way::default() };
         let mut down = Way { held: std::mem::take(&mut self.early_down), ..Way::default() };
         let ended = self.pass(&mut up, &mut down).await.unwrap_or(Ended::Broken);
-        // Both ends hear of it, whatever the cause; a connection that is gone already is no news.
-        let _ = self.client.shutdown().await;
-        let _ = self.upstream.shutdown().await;
+        // Both ends hear of it, whatever the cause; a connection that is gone already is no news, and one
+        // that takes nothing is not waited for.
+        let goodbye = async {
+            let _ = self.client.shutdown().await;
+            let _ = self.upstream.shutdown().await;
+        };
+        let _ = timeout(LINGER, goodbye).await;
         (ended, Traffic { up: up.moved, down: down.moved })
     }
 
@@ -106,9 +116,9 @@ impl Relay {
         let mut active = Instant::now();
         let mut deadline = active + self.idle_timeout;
         loop {
-            let moved = tokio::select! {
-                moved = step(&self.client, &self.upstream, up), if !up.is_done() => moved?,
-                moved = step(&self.upstream, &self.client, down), if !down.is_done() => moved?,
+            let before = up.moved + down.moved;
+            tokio::select! {
+                done = poll_fn(|cx| poll_both(cx, &mut self.client, &mut self.upstream, up, down)) => done?,
                 () = sleep_until(deadline) => {
                     // The timer is not moved with every byte; it looks when it fires.
                     deadline = active + self.idle_timeout;
@@ -119,8 +129,8 @@ impl Relay {
                     }
                 }
                 () = self.stop.cancelled() => return Ok(Ended::Stopped),
-            };
-            if moved > 0 {
+            }
+            if up.moved + down.moved > before {
                 active = Instant::now();
             }
             if first_end.is_none() {
@@ -145,86 +155,93 @@ impl Relay {
     }
 }
 
+/// Waits until either direction makes progress: bytes move, or its source ends.
+fn poll_both(
+    cx: &mut Context<'_>,
+    client: &mut Wire,
+    upstream: &mut Wire,
+    up: &mut Way,
+    down: &mut Way,
+) -> Poll<io::Result<()>> {
+    let moved_up = !up.is_done() && up.advance(cx, client, upstream)?;
+    let moved_down = !down.is_done() && down.advance(cx, upstream, client)?;
+    if moved_up || moved_down { Poll::Ready(Ok(())) } else { Poll::Pending }
+}
+
 impl Way {
     fn is_done(&self) -> bool {
-        self.ended && self.held.is_empty()
+        self.ended && self.held.is_empty() && !self.unflushed
     }
-}
 
-/// Waits until this direction can make progress, and makes it; tells how many bytes moved.
-async fn step(from: &TcpStream, to: &TcpStream, way: &mut Way) -> io::Result<u64> {
-    if way.held.is_empty() {
-        from.ready(Interest::READABLE).await?;
-    } else {
-        to.ready(Interest::WRITABLE).await?;
-    }
-    let before = way.moved;
-    way.advance(from, to)?;
-    Ok(way.moved - before)
-}
-
-impl Way {
-    /// Moves what can be moved without waiting. The buffer is on the stack of this call, so an idle
-    /// tunnel holds none.
-    fn advance(&mut self, from: &TcpStream, to: &TcpStream) -> io::Result<()> {
-        if !self.flush(to)? {
-            return Ok(());
+    /// Moves what can be moved without waiting, and tells whether anything came of it. If nothing did,
+    /// the task is woken once something can. The buffer is on the stack of this call, so an idle tunnel
+    /// holds none.
+    fn advance(&mut self, cx: &mut Context<'_>, from: &mut Wire, to: &mut Wire) -> io::Result<bool> {
+        let before = self.moved;
+        if !self.deliver(cx, to)? || self.ended {
+            return Ok(self.moved > before || self.is_done());
         }
-        let mut buf = [0; READ];
+        let mut buf = [MaybeUninit::uninit(); READ];
         for _ in 0..TURNS {
-            let n = match from.try_read(&mut buf) {
-                Ok(0) => {
-                    self.ended = true;
-                    return Ok(());
-                }
-                Ok(n) => n,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(e) => return Err(e),
-            };
-            let sent = write_some(to, &buf[..n])?;
-            self.moved += sent as u64;
-            if sent < n {
-                self.held.extend_from_slice(&buf[sent..n]);
-                return Ok(());
+            let mut read = ReadBuf::uninit(&mut buf);
+            if Pin::new(&mut *from).poll_read(cx, &mut read)?.is_pending() {
+                break;
+            }
+            if read.filled().is_empty() {
+                self.ended = true;
+                break;
+            }
+            let sent = self.write(cx, to, read.filled())?;
+            if sent < read.filled().len() {
+                self.held.extend_from_slice(&read.filled()[sent..]);
+                break;
             }
         }
-        Ok(())
+        self.flush(cx, to)?;
+        Ok(self.moved > before || self.ended)
     }
 
     /// Writes what is held; true once nothing is.
-    fn flush(&mut self, to: &TcpStream) -> io::Result<bool> {
-        if self.held.is_empty() {
-            return Ok(true);
+    fn deliver(&mut self, cx: &mut Context<'_>, to: &mut Wire) -> io::Result<bool> {
+        if !self.held.is_empty() {
+            let held = std::mem::take(&mut self.held);
+            let sent = self.write(cx, to, &held)?;
+            if sent < held.len() {
+                self.held = held;
+                self.held.drain(..sent);
+            }
+            // Otherwise it is given back whole: the next idle hour should not pay for this busy second.
         }
-        let sent = write_some(to, &self.held)?;
-        self.moved += sent as u64;
-        if sent < self.held.len() {
-            self.held.drain(..sent);
-            return Ok(false);
-        }
-        // Given back whole: the next idle hour should not pay for this busy second.
-        self.held = Vec::new();
-        Ok(true)
+        self.flush(cx, to)?;
+        Ok(self.held.is_empty())
     }
-}
 
-fn write_some(to: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    let mut sent = 0;
-    while sent < bytes.len() {
-        match to.try_write(&bytes[sent..]) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(n) => sent += n,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-            Err(e) => return Err(e),
+    fn write(&mut self, cx: &mut Context<'_>, to: &mut Wire, bytes: &[u8]) -> io::Result<usize> {
+        let mut sent = 0;
+        while sent < bytes.len() {
+            match Pin::new(&mut *to).poll_write(cx, &bytes[sent..])? {
+                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(n) => sent += n,
+                Poll::Pending => break,
+            }
         }
+        self.unflushed |= sent > 0;
+        self.moved += sent as u64;
+        Ok(sent)
     }
-    Ok(sent)
+
+    fn flush(&mut self, cx: &mut Context<'_>, to: &mut Wire) -> io::Result<()> {
+        if self.unflushed && Pin::new(to).poll_flush(cx)?.is_ready() {
+            self.unflushed = false;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncReadExt as _;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -246,8 +263,8 @@ mod tests {
         let (upstream, upstream_far) = pair().await;
         let stop = CancellationToken::new();
         let relay = Relay {
-            client: client_far,
-            upstream: upstream_far,
+            client: client_far.into(),
+            upstream: upstream_far.into(),
             early_up: early_up.to_vec(),
             early_down: early_down.to_vec(),
             idle_timeout,

@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 
 pub use self::pool::Connection;
 use self::pool::Pool;
+use crate::wire::Wire;
 
 /// How the servers of one upstream are reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,14 +153,14 @@ impl Upstream {
         }
     }
 
-    async fn open(&self, address: SocketAddr) -> Result<TcpStream, ConnectError> {
+    async fn open(&self, address: SocketAddr) -> Result<Wire, ConnectError> {
         let connect = TcpStream::connect(address);
         let stream = tokio::time::timeout(self.options.connect_timeout, connect)
             .await
             .map_err(|_| ConnectError::Timeout)?
             .map_err(ConnectError::Refused)?;
         stream.set_nodelay(true).map_err(ConnectError::Refused)?;
-        Ok(stream)
+        Ok(stream.into())
     }
 
     /// Closes idle connections that are too old or that the server closed.

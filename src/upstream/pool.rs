@@ -5,25 +5,24 @@
 //! one used last is used first, so that those no longer needed grow old.
 
 use std::collections::VecDeque;
-use std::io;
-use std::mem::MaybeUninit;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use socket2::SockRef;
-use tokio::net::TcpStream;
 
 use super::{Lease, Server};
+#[cfg(test)]
+use crate::wire::Plain;
+use crate::wire::Wire;
 
 /// The most shards there are; a machine with fewer cores has fewer.
 const MAX_SHARDS: usize = 16;
 
 #[derive(Debug)]
 struct Idle {
-    stream: TcpStream,
+    stream: Wire,
     since: Instant,
 }
 
@@ -47,22 +46,22 @@ impl Pool {
     }
 
     /// Takes a connection that can carry a request.
-    pub(super) fn take(&self) -> Option<TcpStream> {
+    pub(super) fn take(&self) -> Option<Wire> {
         let (home, shards) = (thread_number(), self.shards.len());
         (0..shards).find_map(|i| self.take_from((home + i) % shards))
     }
 
-    fn take_from(&self, shard: usize) -> Option<TcpStream> {
+    fn take_from(&self, shard: usize) -> Option<Wire> {
         let mut idle = self.shards[shard].lock();
-        while let Some(candidate) = idle.pop_back() {
-            if self.is_young(&candidate) && is_quiet(&candidate.stream) {
+        while let Some(mut candidate) = idle.pop_back() {
+            if self.is_young(&candidate) && candidate.stream.is_quiet() {
                 return Some(candidate.stream);
             }
         }
         None
     }
 
-    pub(super) fn put(&self, stream: TcpStream) {
+    pub(super) fn put(&self, stream: Wire) {
         let mut idle = self.shards[thread_number() % self.shards.len()].lock();
         if idle.len() >= self.per_shard {
             idle.pop_front();
@@ -74,7 +73,7 @@ impl Pool {
 
     pub(super) fn sweep(&self) {
         for shard in &*self.shards {
-            shard.lock().retain(|idle| self.is_young(idle) && is_quiet(&idle.stream));
+            shard.lock().retain_mut(|idle| self.is_young(idle) && idle.stream.is_quiet());
         }
     }
 
@@ -92,30 +91,21 @@ fn thread_number() -> usize {
     HOME.with(|home| *home)
 }
 
-/// Whether nothing waits on the connection: no byte, no end, no error.
-///
-/// It asks the kernel rather than tokio, which knows only what its poller has seen so far.
-fn is_quiet(stream: &TcpStream) -> bool {
-    let mut byte = [MaybeUninit::uninit()];
-    let looked = SockRef::from(stream).peek(&mut byte);
-    matches!(looked, Err(e) if e.kind() == io::ErrorKind::WouldBlock)
-}
-
 /// A connection to a server while it carries one exchange.
 #[derive(Debug)]
 pub struct Connection {
     /// The connection itself.
-    pub stream: TcpStream,
+    pub stream: Wire,
     lease: Lease,
     reused: bool,
 }
 
 impl Connection {
-    pub(super) fn fresh(stream: TcpStream, lease: Lease) -> Self {
+    pub(super) fn fresh(stream: Wire, lease: Lease) -> Self {
         Self { stream, lease, reused: false }
     }
 
-    pub(super) fn reused(stream: TcpStream, lease: Lease) -> Self {
+    pub(super) fn reused(stream: Wire, lease: Lease) -> Self {
         Self { stream, lease, reused: true }
     }
 
@@ -130,7 +120,7 @@ impl Connection {
     }
 
     /// Parts the connection from its place in the server's load; a tunnel holds both to its end.
-    pub fn into_parts(self) -> (TcpStream, Lease) {
+    pub fn into_parts(self) -> (Wire, Lease) {
         (self.stream, self.lease)
     }
 
@@ -143,6 +133,7 @@ impl Connection {
 
     #[cfg(test)]
     pub(super) fn local_port(&self) -> u16 {
-        self.stream.local_addr().unwrap().port()
+        let Wire::Plain(Plain::Tcp(stream)) = &self.stream else { panic!("not TCP") };
+        stream.local_addr().unwrap().port()
     }
 }

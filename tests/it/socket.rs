@@ -98,7 +98,6 @@ async fn only_listed_headers_reach_openim() {
             .header("token", "another")
             .header("X-App", "1")
             .header("X-Imgate-Assertion", "forged")
-            .header("X_Imgate_Assertion", "forged")
             .header("Forwarded", "for=6.6.6.6")
             .header("X-Forwarded-For", "6.6.6.6")
             .header("X-Forwarded-Host", "evil.example");
@@ -114,7 +113,6 @@ async fn only_listed_headers_reach_openim() {
             "token",
             "x-app",
             "x-imgate-assertion",
-            "x_imgate_assertion",
             "forwarded",
             "x-forwarded-host",
         ] {

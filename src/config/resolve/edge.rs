@@ -15,6 +15,7 @@ use crate::config::meaning::{Limits, Listener};
 use crate::config::problem::{HostForm, Problem};
 use crate::config::public_url::{PublicUrl, parse_authority};
 use crate::config::written;
+use crate::front::guard::HeadLimits;
 
 /// The largest body that any route may take whole, in bytes.
 ///
@@ -26,6 +27,15 @@ const MIN_HOLD: u64 = 512;
 
 /// The most of an answer that may be held in memory, in bytes.
 const MAX_HOLD: u64 = 64 * 1024 * 1024;
+
+/// The least that a bound on a request's head may be, in bytes: a signed request must fit.
+const MIN_HEAD: u64 = 1024;
+
+/// The most that a bound on a request's head may be, in bytes.
+const MAX_HEAD: u64 = 256 * 1024;
+
+/// The most headers that a request may have. Source: pingora-core `MAX_HEADERS`.
+const MAX_HEADERS: usize = 256;
 
 /// When OpenIM's clients give up. Source: openim-sdk-core `pkg/network/http_client.go`.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(10);
@@ -147,11 +157,47 @@ pub(super) fn limits(faults: &mut Faults, written: &written::Limits) -> Limits {
     Limits {
         request_timeout: written.request_timeout.as_ref().map_or(seconds(9), |timeout| timeout.value.0),
         client_timeout: written.client_timeout.map_or(seconds(30), |timeout| timeout.0),
+        head: head(faults, &written.head),
+        head_timeout: written.head.timeout.map_or(seconds(5), |timeout| timeout.0),
         keepalive_timeout: written.keepalive_timeout.map_or(seconds(60), |timeout| timeout.0),
+        requests_per_connection: requests(faults, written.requests_per_connection.as_ref()),
         drain_timeout: written.drain_timeout.map_or(seconds(20), |timeout| timeout.0),
         body: bounded(faults, written.body.as_ref(), "limits.body", MAX_BODY).unwrap_or(64 * 1024),
         hold: hold(faults, written.hold.as_ref()),
     }
+}
+
+fn head(faults: &mut Faults, written: &written::Head) -> HeadLimits {
+    let defaults = HeadLimits::default();
+    let mut size = |written: Option<&Spanned<Size>>, key: &str, default| {
+        let place = format!("limits.head.{key}");
+        if let Some(size) = written.filter(|size| size.value.0 < MIN_HEAD) {
+            faults.add(size.referenced, place.as_str(), Problem::BelowMinSize(MIN_HEAD));
+        }
+        bounded(faults, written, &place, MAX_HEAD).unwrap_or(default)
+    };
+    let limits = HeadLimits {
+        size: size(written.size.as_ref(), "size", defaults.size),
+        line: size(written.line.as_ref(), "line", defaults.line),
+        target: size(written.target.as_ref(), "target", defaults.target),
+        headers: written.headers.as_ref().map_or(defaults.headers, |headers| headers.value),
+    };
+    if let Some(headers) = written.headers.as_ref() {
+        let checked = match headers.value {
+            0 => Err(Problem::Zero),
+            1..=MAX_HEADERS => Ok(()),
+            _ => Err(Problem::AboveMax(MAX_HEADERS)),
+        };
+        faults.keep(headers.referenced, "limits.head.headers", checked);
+    }
+    limits
+}
+
+fn requests(faults: &mut Faults, written: Option<&Spanned<u32>>) -> u32 {
+    if let Some(zero) = written.filter(|requests| requests.value == 0) {
+        faults.add(zero.referenced, "limits.requests_per_connection", Problem::Zero);
+    }
+    written.map_or(10_000, |requests| requests.value)
 }
 
 fn hold(faults: &mut Faults, written: Option<&Spanned<Size>>) -> usize {

@@ -1,0 +1,51 @@
+//! Who is asked at the front door: what a connection may do, and what is said to whom it turns away.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant, SystemTime};
+
+use imgate_filters::Reject;
+
+use super::guard::HeadLimits;
+
+/// Whose connection it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The client's address, or that of the proxy before it that does not tell.
+    pub address: SocketAddr,
+}
+
+/// What a connection may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// How large a head may be.
+    pub head: HeadLimits,
+    /// How long a head may take from its first byte to its last.
+    pub head_timeout: Duration,
+    /// How long a connection may be idle between two requests.
+    pub keepalive_timeout: Duration,
+    /// How many requests it may carry.
+    pub requests: u32,
+}
+
+/// A request that was turned away before anybody parsed it.
+pub struct Refused<'a> {
+    /// Why.
+    pub reject: &'a Reject,
+    /// What was read of it.
+    pub head: &'a [u8],
+    /// Whose it is.
+    pub peer: Peer,
+    /// When its first byte came.
+    pub at: SystemTime,
+    /// The same, on the clock that only goes forward.
+    pub began: Instant,
+}
+
+/// What a front door needs of whoever is behind it.
+pub trait Desk: Send + Sync {
+    /// What a connection may do, from now on.
+    fn bounds(&self) -> Bounds;
+
+    /// Notes a refusal and writes the whole answer, which says that the connection ends.
+    fn refuse(&self, refused: &Refused<'_>) -> Vec<u8>;
+}
