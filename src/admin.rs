@@ -11,7 +11,7 @@ use pingora_core::apps::http_app::ServeHttp;
 use pingora_core::protocols::http::ServerSession;
 use tracing::error;
 
-use crate::front::{Bounds, Desk, Refused};
+use crate::front::{Bounds, Desk, Refusal, Refused};
 use crate::proxy::Gateway;
 
 /// Whether traffic should be sent here.
@@ -118,10 +118,10 @@ impl Desk for Admin {
         self.gateway.bounds()
     }
 
-    fn refuse(&self, refused: &Refused<'_>) -> Vec<u8> {
-        let body = format!("{}\n", refused.reject.reason);
-        let length = body.len();
-        format!("HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}").into_bytes()
+    fn refuse(&self, refused: &Refused<'_>) -> Refusal {
+        let (head, body) =
+            text(StatusCode::BAD_REQUEST, &format!("{}\n", refused.reject.reason)).into_parts();
+        Refusal { head: head.into(), body }
     }
 }
 

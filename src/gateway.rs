@@ -24,6 +24,9 @@ use crate::reply::To;
 use crate::route::Table;
 use crate::upstream::Upstream;
 
+/// The longest that idle connections are kept for another request once the gateway stops.
+const LAST_CHANCE: Duration = Duration::from_secs(2);
+
 /// How a route's requests reach its upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -224,6 +227,7 @@ fn bounds(limits: &config::Limits) -> Bounds {
         head_timeout: limits.head_timeout,
         keepalive_timeout: limits.keepalive_timeout,
         requests: limits.requests_per_connection,
+        last_chance: LAST_CHANCE.min(limits.drain_timeout / 2),
     }
 }
 

@@ -51,7 +51,10 @@ fuzz_target!(|input: Input<'_>| {
     }
     for path in &rules.each {
         let Some(Value::List(users)) = at(path) else { panic!("{shown}") };
-        assert!(!users.is_empty() && users.iter().all(|user| *user == Value::Text(CALLER.to_owned())), "{shown}");
+        assert!(
+            !users.is_empty() && users.iter().all(|user| *user == Value::Text(CALLER.to_owned())),
+            "{shown}"
+        );
     }
     if !rules.any.is_empty() {
         let own = |path| at(path) == Some(&Value::Text(CALLER.to_owned()));

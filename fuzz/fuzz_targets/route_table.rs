@@ -79,7 +79,10 @@ fuzz_target!(|input: Input| {
         let hosts: Vec<Box<str>> = route.host.iter().map(|host| host.as_str().into()).collect();
         let clashes = plain.iter().any(|other| {
             let shared = [other.listener, route.listener].contains(&None) || other.listener == route.listener;
-            shared && other.host == route.host && other.pattern == pattern && !other.methods.and(methods).is_empty()
+            shared
+                && other.host == route.host
+                && other.pattern == pattern
+                && !other.methods.and(methods).is_empty()
         });
         let listeners: Vec<Arc<str>> = route.listener.iter().map(|name| name.as_str().into()).collect();
         let inserted = builder.insert(&listeners, &hosts, methods, &pattern, number).is_ok();
@@ -127,9 +130,11 @@ fn search<'a>(plain: &[&'a Plain], host: Name, method: &Method, path: &str) -> F
                     Pattern::Prefix(prefix) => path.starts_with(&**prefix),
                 }
         };
-        let rank = |route: &&&'a Plain| (matches!(route.pattern, Pattern::Exact(_)), route.pattern.path().len());
+        let rank =
+            |route: &&&'a Plain| (matches!(route.pattern, Pattern::Exact(_)), route.pattern.path().len());
         let Some(best) = plain.iter().filter(fits).max_by_key(rank) else { continue };
-        let alike: Vec<&'a Plain> = plain.iter().filter(fits).copied().filter(|r| r.pattern == best.pattern).collect();
+        let alike: Vec<&'a Plain> =
+            plain.iter().filter(fits).copied().filter(|r| r.pattern == best.pattern).collect();
         let wanted = Methods::of(method);
         return match alike.iter().find(|route| !route.methods.and(wanted).is_empty()) {
             Some(route) => Found::Route(&route.number),

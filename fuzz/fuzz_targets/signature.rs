@@ -34,7 +34,9 @@ fuzz_target!(|input: Input<'_>| {
 /// Whatever was made up without the key verifies nothing.
 fn forged(input: &Input<'_>) {
     let Input { signature_input, signature, content_digest, .. } = *input;
-    let Ok(parsed) = Signature::parse(Presented { signature_input, signature, content_digest }) else { return };
+    let Ok(parsed) = Signature::parse(Presented { signature_input, signature, content_digest }) else {
+        return;
+    };
     assert!(parsed.verify(&KEY, &target(input)).is_err(), "a signature without the key");
     assert!(parsed.verify(HttpKey::decoy(), &target(input)).is_err());
     if parsed.covers_body() {
@@ -53,7 +55,8 @@ fn changed(input: &Input<'_>) {
         return;
     };
     let plain = |text: &str| text.bytes().all(|b| b.is_ascii_graphic());
-    let sane = plain(target.method) && plain(target.path) && target.query.is_none_or(|q| !q.is_empty() && plain(q));
+    let sane =
+        plain(target.method) && plain(target.path) && target.query.is_none_or(|q| !q.is_empty() && plain(q));
     assert_eq!(parsed.verify(&KEY, &target).is_ok(), sane, "a client's own signature verifies");
     if !sane {
         return;

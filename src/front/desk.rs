@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use imgate_filters::Reject;
+use pingora_http::ResponseHeader;
 
 use super::guard::HeadLimits;
 
@@ -25,6 +26,9 @@ pub struct Bounds {
     pub keepalive_timeout: Duration,
     /// How many requests it may carry.
     pub requests: u32,
+    /// How long an idle connection is kept for another request once the gateway stops. The answer to that
+    /// one says that the connection ends; closing at once would meet requests that are on their way.
+    pub last_chance: Duration,
 }
 
 /// A request that was turned away before anybody parsed it.
@@ -41,11 +45,19 @@ pub struct Refused<'a> {
     pub began: Instant,
 }
 
+/// What a client that is turned away is told.
+pub struct Refusal {
+    /// Status and headers.
+    pub head: ResponseHeader,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
 /// What a front door needs of whoever is behind it.
 pub trait Desk: Send + Sync {
     /// What a connection may do, from now on.
     fn bounds(&self) -> Bounds;
 
-    /// Notes a refusal and writes the whole answer, which says that the connection ends.
-    fn refuse(&self, refused: &Refused<'_>) -> Vec<u8>;
+    /// Notes a refusal, and says what the client is told.
+    fn refuse(&self, refused: &Refused<'_>) -> Refusal;
 }

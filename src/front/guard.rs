@@ -212,9 +212,14 @@ fn method(method: &[u8]) -> Result<(), Reject> {
         return Err(bad("method"));
     }
     if method == b"CONNECT" {
-        return Err(Reject::new(Cause::MethodNotAllowed, "connect").with(Hint::Allow(METHODS.into())));
+        return Err(refuse_connect());
     }
     Ok(())
+}
+
+/// No tunnel leads through the gateway to wherever a client likes.
+pub(super) fn refuse_connect() -> Reject {
+    Reject::new(Cause::MethodNotAllowed, "connect").with(Hint::Allow(METHODS.into()))
 }
 
 fn target(target: &[u8], limits: &HeadLimits) -> Result<(), Reject> {

@@ -5,7 +5,7 @@
 //! connection that ends while its client may still be sending is closed so that the answer arrives.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use bytes::BytesMut;
 use http::StatusCode;
@@ -15,15 +15,11 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::ShutdownWatch;
 use tokio::io::AsyncWriteExt as _;
 
-use super::desk::{Bounds, Refused};
+use super::desk::{Bounds, Refusal, Refused};
 use super::frame::Frame;
 use super::guard::{Scan, judge};
 use super::socket::Socket;
 use super::{Peer, Terms, linger};
-
-/// How long an idle connection is kept for another request once the gateway stops. The answer to that one
-/// says that the connection ends; closing at once would meet requests that are on their way.
-const LAST_CHANCE: Duration = Duration::from_secs(1);
 
 /// What came of waiting for a request.
 enum Next {
@@ -55,7 +51,8 @@ pub(super) async fn serve<A>(
             Next::Gone => return,
             Next::Refused { reject, raw, began } => {
                 let refused = Refused { reject: &reject, head: &raw, peer, at: began.0, began: began.1 };
-                say(&mut socket, &terms.desk.refuse(&refused)).await;
+                say(&mut socket, &written(&terms.desk.refuse(&refused))).await;
+                drop(socket);
                 break;
             }
         };
@@ -109,7 +106,7 @@ async fn first_bytes(
         tokio::select! {
             biased;
             read = read => return matches!(read, Ok(Ok(1..))),
-            _ = stopping.wait_for(|stop| *stop) => LAST_CHANCE.min(bounds.keepalive_timeout),
+            _ = stopping.wait_for(|stop| *stop) => bounds.last_chance.min(bounds.keepalive_timeout),
         }
     };
     matches!(pingora_timeout::timeout(wait, socket.read_more(buf)).await, Ok(Ok(1..)))
@@ -139,6 +136,26 @@ async fn head(
     let mut prefix = buf.split_to(span.end + body);
     let _ = prefix.split_to(span.begin);
     Ok(Some((prefix, frame)))
+}
+
+/// An answer after which the connection ends, as it goes over it.
+fn written(refusal: &Refusal) -> Vec<u8> {
+    let status = refusal.head.status;
+    let mut out = Vec::with_capacity(512 + refusal.body.len());
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+    for (name, value) in &refusal.head.headers {
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"connection: close\r\n\r\n");
+    out.extend_from_slice(&refusal.body);
+    out
 }
 
 /// Writes an answer of ours. A client that does not take it is no news.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use http::Method;
 use imgate_filters::{Cause, Reject};
 use pingora_core::apps::HttpServerApp;
 use pingora_core::protocols::http::ServerSession;
@@ -17,9 +18,9 @@ use pingora_core::protocols::{Digest, GetSocketDigest as _};
 use pingora_core::server::ShutdownWatch;
 use tokio::sync::Notify;
 
-use super::desk::Refused;
+use super::desk::{Desk, Refused};
 use super::socket::Socket;
-use super::{Peer, Terms};
+use super::{Peer, Terms, guard};
 
 /// How many requests a client may have under way on one connection. Source: RFC 9113 section 6.5.2 advises
 /// no less; Envoy's list for edge proxies says as many.
@@ -37,9 +38,6 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// How many malformed requests a connection may send before it is closed. Source: pingora-core,
 /// `MAX_MALFORMED_STREAMS_PER_CONN`.
 const MALFORMED: u32 = 32;
-
-/// How often a connection that is being ended is looked at.
-const GRACE: Duration = Duration::from_secs(1);
 
 /// Serves the requests of a connection until its client goes, is idle for too long, or the gateway stops.
 pub(super) async fn serve<A>(
@@ -67,12 +65,12 @@ pub(super) async fn serve<A>(
             }
             accepted = HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest)) => accepted,
             // Accepting a request begins this anew.
-            () = under_way.idle_for(if ending { GRACE } else { bounds.keepalive_timeout }) => return,
+            () = under_way.idle_for(if ending { bounds.last_chance } else { bounds.keepalive_timeout }) => return,
         };
         match accepted {
             Ok(Some(H2Accept::Session(session))) => {
                 served += 1;
-                start(session, app, terms, stopping.clone(), UnderWay::begin(&under_way));
+                start(session, peer, app, terms, stopping.clone(), UnderWay::begin(&under_way));
                 if served >= bounds.requests && !ending {
                     connection.graceful_shutdown();
                     ending = true;
@@ -102,16 +100,37 @@ fn options(terms: &Terms) -> H2Options {
     options
 }
 
-fn start<A>(session: HttpSession, app: &Arc<A>, terms: &Terms, stopping: ShutdownWatch, one: One)
+fn start<A>(session: HttpSession, peer: Peer, app: &Arc<A>, terms: &Terms, stopping: ShutdownWatch, one: One)
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
+    if session.req_header().method == Method::CONNECT {
+        let desk = Arc::clone(&terms.desk);
+        terms.connections.spawn(async move {
+            refuse_connect(session, peer, &*desk).await;
+            drop(one);
+        });
+        return;
+    }
     let app = Arc::clone(app);
     terms.connections.spawn(async move {
         // A stream is never used again.
         let _ = app.process_new_http(ServerSession::new_http2(session), &stopping).await;
         drop(one);
     });
+}
+
+/// Pingora would answer it in a word of its own.
+async fn refuse_connect(session: HttpSession, peer: Peer, desk: &dyn Desk) {
+    let reject = guard::refuse_connect();
+    let (at, began) = (SystemTime::now(), Instant::now());
+    let refusal = desk.refuse(&Refused { reject: &reject, head: b"CONNECT", peer, at, began });
+    let mut session = ServerSession::new_http2(session);
+    session.set_write_timeout(Some(desk.bounds().head_timeout));
+    // A client that does not take it is no news.
+    if session.write_response_header(Box::new(refusal.head)).await.is_ok() {
+        let _ = session.write_response_body(refusal.body.into(), true).await;
+    }
 }
 
 /// Pingora has answered it with a bare 400, or reset it; what it was is not told.

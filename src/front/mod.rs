@@ -4,7 +4,7 @@
 //! connection, so the gateway accepts by itself and hands each connection to Pingora's HTTP server.
 
 mod desk;
-mod frame;
+pub mod frame;
 pub mod guard;
 mod http1;
 mod http2;
@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-pub use self::desk::{Bounds, Desk, Peer, Refused};
+pub use self::desk::{Bounds, Desk, Peer, Refusal, Refused};
 pub use self::socket::Socket;
 
 /// How many connections may wait to be accepted; the kernel lowers it to `somaxconn`.

@@ -6,11 +6,10 @@ use http::header::{HOST, ORIGIN, USER_AGENT};
 use http::{HeaderName, HeaderValue};
 use imgate_filters::context::OperationId;
 use imgate_filters::operation_id;
-use pingora_http::ResponseHeader;
 
 use super::Gateway;
 use crate::access_log::{Line, Phases};
-use crate::front::{Bounds, Desk, Refused};
+use crate::front::{Bounds, Desk, Refusal, Refused};
 use crate::operation::fresh_operation_id;
 use crate::reply;
 
@@ -19,7 +18,7 @@ impl Desk for Gateway {
         self.snapshot.load().bounds
     }
 
-    fn refuse(&self, refused: &Refused<'_>) -> Vec<u8> {
+    fn refuse(&self, refused: &Refused<'_>) -> Refusal {
         let snapshot = self.snapshot.load_full();
         let seen = Seen::of(refused.head);
         let operation_id = seen.operation_id();
@@ -29,7 +28,7 @@ impl Desk for Gateway {
         );
         self.metrics.refused(refused.reject.cause);
         self.note(refused, &seen, &operation_id, &reply);
-        write(&reply.head, &reply.body)
+        Refusal { head: reply.head, body: reply.body }
     }
 }
 
@@ -113,24 +112,4 @@ impl<'a> Seen<'a> {
 
 fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// Writes an answer after which the connection ends.
-fn write(head: &ResponseHeader, body: &[u8]) -> Vec<u8> {
-    let status = head.status;
-    let mut out = Vec::with_capacity(512 + body.len());
-    out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(status.as_str().as_bytes());
-    out.push(b' ');
-    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
-    out.extend_from_slice(b"\r\n");
-    for (name, value) in &head.headers {
-        out.extend_from_slice(name.as_str().as_bytes());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
-    }
-    out.extend_from_slice(b"connection: close\r\n\r\n");
-    out.extend_from_slice(body);
-    out
 }

@@ -17,6 +17,7 @@ mod clients;
 mod crossed;
 mod edge_filters;
 mod embedder;
+mod front;
 mod heal;
 mod holes;
 mod listeners;
