@@ -48,13 +48,14 @@ class Stage:
     def __init__(self, folder, processes):
         self._folder = pathlib.Path(folder)
         self._processes = processes
-        self._upstream, self.redis = free_ports(2)
+        self.upstream, self.redis = free_ports(2)
 
     def start_shared(self):
-        """Starts the upstream and Redis."""
-        self._nginx("upstream", "upstream.conf", self._upstream)
+        """Starts the upstream and Redis; tells the pid of the upstream's worker."""
+        upstream = self._nginx("upstream", "upstream.conf", self.upstream)
         argv = ["redis-server", "--bind", "127.0.0.1", "--port", str(self.redis), "--dir", str(self._folder)]
         self._processes.start("redis", [*argv, "--save", "", "--appendonly", "no"], self.redis)
+        return upstream
 
     def start(self, name, binaries):
         """Starts one target by its name in `LABELS`."""
@@ -62,7 +63,7 @@ class Stage:
         if name == "nginx":
             return Target(name, port, self._nginx(name, "forward.conf", port), None)
         if name == "pingora":
-            argv = [binaries[name], f"127.0.0.1:{port}", f"127.0.0.1:{self._upstream}"]
+            argv = [binaries[name], f"127.0.0.1:{port}", f"127.0.0.1:{self.upstream}"]
             return Target(name, port, self._processes.start(name, argv, port), None)
         log = self._folder / f"{name}.access.log"
         if name == "imgate":
@@ -81,7 +82,7 @@ class Stage:
             "name": name,
             "dir": self._folder,
             "peers": PEERS,
-            "upstream": self._upstream,
+            "upstream": self.upstream,
             "redis": self.redis,
             "authority": AUTHORITY,
             "answer": ANSWER,

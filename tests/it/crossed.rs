@@ -139,7 +139,7 @@ fn tail(token: &str) -> &str {
 
 /// A gateway with a route to a scripted upstream.
 fn setup(upstream: &Upstream, redis: &RedisServer, read_timeout: &str, more: &str) -> Setup {
-    let mut setup = Setup::at(upstream.address, upstream.address, &redis.address());
+    let mut setup = Setup::at(upstream.address, upstream.address, &redis.address()).patient();
     let timeouts = format!("connect_timeout: 1s, read_timeout: {read_timeout}");
     setup.upstreams = format!("  scripted: {{ servers: [\"{}\"], {timeouts} }}", upstream.address);
     setup.routes = format!("  - {{ path: {PATH}, upstream: scripted, chain: user, bind: none, {more} }}");
