@@ -112,7 +112,7 @@ impl WrittenNetworks {
     ///
     /// # Errors
     /// Nothing is named, or the file cannot be read or has a line that is no entry.
-    pub(crate) fn read(&self, base: &Path) -> Result<Networks, BadNetworks> {
+    pub fn read(&self, base: &Path) -> Result<Networks, BadNetworks> {
         let mut networks = self.addresses.clone();
         if let Some(file) = &self.file {
             read_file(&base.join(file), &mut networks)?;
@@ -143,7 +143,8 @@ fn read_file(path: &Path, networks: &mut Vec<Network>) -> Result<(), BadNetworks
 }
 
 /// A set of addresses.
-pub(crate) struct Networks {
+#[derive(Debug, PartialEq, Eq)]
+pub struct Networks {
     v4: Ranges<Ipv4Addr>,
     v6: Ranges<Ipv6Addr>,
     shown: String,
@@ -162,12 +163,12 @@ impl Networks {
     }
 
     /// Whether there is no address in it.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.v4.0.is_empty() && self.v6.0.is_empty()
     }
 
     /// Whether this address is in it.
-    pub(crate) fn contain(&self, address: IpAddr) -> bool {
+    pub fn contain(&self, address: IpAddr) -> bool {
         match address.to_canonical() {
             IpAddr::V4(address) => self.v4.contain(address),
             IpAddr::V6(address) => self.v6.contain(address),
@@ -192,6 +193,7 @@ fn shown(networks: &[Network]) -> String {
 }
 
 /// First and last addresses of ranges that do not overlap, in order.
+#[derive(Debug, PartialEq, Eq)]
 struct Ranges<A>(Box<[(A, A)]>);
 
 impl<A: Copy + Ord> Ranges<A> {

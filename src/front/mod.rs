@@ -3,6 +3,9 @@
 //! Pingora's own listeners bind late, retry a busy port for half a minute and hold 64 KiB per
 //! connection, so the gateway accepts by itself and hands each connection to Pingora's HTTP server.
 
+pub mod trusted;
+pub mod proxy_protocol;
+pub mod caps;
 mod desk;
 pub mod frame;
 pub mod guard;
