@@ -4,6 +4,7 @@
 //! connection, so the gateway accepts by itself and hands each connection to Pingora's HTTP server.
 
 pub mod trusted;
+pub mod tls;
 pub mod proxy_protocol;
 pub mod caps;
 mod desk;
