@@ -6,7 +6,9 @@
 pub mod trusted;
 pub mod tls;
 pub mod proxy_protocol;
+pub mod descriptors;
 pub mod caps;
+pub mod address;
 mod desk;
 pub mod frame;
 pub mod guard;
