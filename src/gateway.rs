@@ -3,7 +3,6 @@
 //! A reload builds a whole new [`Snapshot`] and swaps it in; a request holds one and sees no other.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +17,9 @@ use crate::config::{self, Config, ConfigError, StoreSource};
 use crate::exchange::Repeat;
 use crate::forward::Ours;
 use crate::front::Bounds;
+use crate::front::address::Address;
+use crate::front::tls::BadSettings;
+use crate::front::trusted::TrustedProxies;
 use crate::jwks;
 use crate::metrics::{Metrics, RouteMetrics, UpstreamMetrics};
 use crate::reply::To;
@@ -91,6 +93,8 @@ pub struct Snapshot {
     pub ours: Ours,
     /// What a client's connection may do.
     pub bounds: Bounds,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: TrustedProxies,
     /// How long a client may take to read an answer, or to send the next piece of a body.
     pub client_timeout: Duration,
     /// The most of an answer that is held in memory, in bytes; beyond it an answer flows.
@@ -100,8 +104,8 @@ pub struct Snapshot {
 impl Snapshot {
     /// The name that the listener of this address has now. One that is in the file no more has none, and
     /// keeps only the routes that are on every listener: its old name may mean another one by now.
-    pub fn listener(&self, address: Option<SocketAddr>) -> Option<&str> {
-        let listener = self.listeners.iter().find(|listener| Some(listener.address) == address)?;
+    pub fn listener(&self, address: Option<&Address>) -> Option<&str> {
+        let listener = self.listeners.iter().find(|listener| Some(&listener.address) == address)?;
         listener.name.as_deref()
     }
 
@@ -145,6 +149,9 @@ pub enum BuildError {
     /// A route names an upstream that is not there.
     #[error("a route names no upstream that exists")]
     Upstream,
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] BadSettings),
     /// The store's URL is refused.
     #[error("identity.store.redis.url: {0}")]
     Store(#[from] BadRedisUrl),
@@ -201,6 +208,7 @@ impl Snapshot {
             cors: config.cors.clone(),
             ours: Ours::new(config.public_url.header().clone(), config.public_url.scheme()),
             bounds: bounds(&config.limits),
+            trusted_proxies: config.trusted_proxies.clone(),
             client_timeout: config.limits.client_timeout,
             hold: config.limits.hold,
         })

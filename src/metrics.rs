@@ -4,6 +4,8 @@
 //! request. Handles are resolved when a configuration is loaded, so a request only adds to atomics.
 //! Times are in seconds, sizes in bytes.
 
+mod door;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +18,7 @@ use prometheus::{
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+pub use self::door::{DoorMetrics, Handshake};
 use crate::jwks;
 use crate::tunnel::Ended;
 
@@ -37,6 +40,8 @@ pub struct Metrics {
     refusals: [IntCounter; Cause::ALL.len()],
     shadow_refusals: IntCounterVec,
     tunnels_ended: [IntCounter; Ended::ALL.len()],
+    /// What is counted at the front door.
+    pub door: DoorMetrics,
     /// Client connections that speak HTTP.
     pub connections: IntGauge,
     /// Sockets that are open.
@@ -235,6 +240,7 @@ impl Metrics {
             )?,
             refusals: Cause::ALL.map(|cause| refusals.with_label_values(&[cause.as_str()])),
             tunnels_ended: Ended::ALL.map(|cause| ended.with_label_values(&[cause.as_str()])),
+            door: DoorMetrics::new(&make)?,
             connections: make.gauge(
                 "imgate_connections",
                 "Client connections that speak HTTP; sockets are in imgate_tunnels",

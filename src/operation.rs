@@ -9,6 +9,8 @@ use imgate_filters::operation_id;
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::RequestHeader;
 
+use crate::front::trusted::TrustedProxies;
+
 /// The client's operation id if it sent one that is usable and only one, else a new one.
 pub fn of(head: &RequestHeader) -> OperationId {
     let mut values = head.headers.get_all(operation_id::HEADER).iter();
@@ -39,12 +41,12 @@ fn random_u64() -> u64 {
     RandomState::new().hash_one(std::thread::current().id())
 }
 
-/// The address a request came from. A connection without one, as in tests, counts as our own.
-pub fn client(downstream: &ServerSession) -> IpAddr {
-    downstream
-        .client_addr()
-        .and_then(|address| address.as_inet())
-        .map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |inet| inet.ip())
+/// The address a request came from, by its connection and by what trusted proxies say. A connection
+/// without one, as of a Unix socket, counts as our own.
+pub fn client(downstream: &ServerSession, head: &RequestHeader, trusted: &TrustedProxies) -> IpAddr {
+    let address = downstream.client_addr().and_then(|address| address.as_inet());
+    let peer = address.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |inet| inet.ip());
+    trusted.client(peer, &head.headers)
 }
 
 #[cfg(test)]

@@ -10,7 +10,6 @@ mod log;
 mod respond;
 mod socket;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -38,6 +37,7 @@ use self::body::SessionBody;
 use crate::access_log::AccessLog;
 use crate::exchange::{self, Answer};
 use crate::forward;
+use crate::front::address::Address;
 use crate::front::guard::adapt_http2;
 use crate::gateway::{Mode, Route, Snapshot};
 use crate::metrics::Metrics;
@@ -69,7 +69,7 @@ pub struct Gateway {
     pub stop: CancellationToken,
     /// The address, as in the file, of the listener whose requests it is handed; none for whoever only
     /// looks on.
-    pub listener: Option<SocketAddr>,
+    pub listener: Option<Address>,
 }
 
 /// What is noted about a request while it is under way.
@@ -265,7 +265,7 @@ impl ProxyHttp for Gateway {
 impl Gateway {
     /// The same gateway behind the listener of this address.
     #[must_use]
-    pub fn behind(&self, listener: SocketAddr) -> Self {
+    pub fn behind(&self, listener: Address) -> Self {
         Self { listener: Some(listener), ..self.clone() }
     }
 
@@ -286,13 +286,13 @@ impl Gateway {
             _ => Ok(()),
         };
         notes.origin = head.headers.get(ORIGIN).cloned();
-        let client = operation::client(downstream);
+        let client = operation::client(downstream, &head, &snapshot.trusted_proxies);
         let mut cx = Context::new(UnixTime::now, client, operation::of(&head), Place::unknown());
 
         if adapted.is_ok()
             && let Some(preflight) = Preflight::of(&head)
         {
-            let answer = respond::preflight(snapshot, self.listener, &head, preflight);
+            let answer = respond::preflight(snapshot, self.listener.as_ref(), &head, preflight);
             notes.cx = Some(cx);
             notes.head = Some(head);
             notes.outcome.status = answer.status.as_u16();
@@ -333,7 +333,7 @@ impl Gateway {
         notes: &mut Notes,
         snapshot: &Arc<Snapshot>,
     ) -> Result<Outgoing, Reject> {
-        let route = Arc::clone(find(snapshot, self.listener, head, &head.method)?);
+        let route = Arc::clone(find(snapshot, self.listener.as_ref(), head, &head.method)?);
         notes.route = Some(Arc::clone(&route));
         cx.place = Arc::clone(&route.place);
         let ask = match route.mode {
@@ -492,7 +492,7 @@ fn take_head(downstream: &mut ServerSession) -> Result<RequestHeader> {
 /// Finds the route of a request of this head and method that came to this listener.
 fn find<'a>(
     snapshot: &'a Snapshot,
-    listener: Option<SocketAddr>,
+    listener: Option<&Address>,
     head: &RequestHeader,
     method: &Method,
 ) -> Result<&'a Arc<Route>, Reject> {

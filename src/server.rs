@@ -11,7 +11,6 @@ use imgate_identity::time::UnixTime;
 use pingora_core::apps::HttpServerApp as _;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +20,12 @@ use tracing::{error, info, warn};
 use crate::access_log::AccessLog;
 use crate::admin::{Admin, Readiness};
 use crate::config::{Config, Listener};
-use crate::front::{self, Terms};
+use crate::front::address::{self, Address, FileMode};
+use crate::front::caps::{Caps, Seats};
+use crate::front::descriptors;
+use crate::front::entrance::{Entrance, Steps};
+use crate::front::tls::BadSettings;
+use crate::front::{self, Desk, Terms};
 use crate::gateway::{BuildError, Shared, Snapshot};
 use crate::metrics::Metrics;
 use crate::proxy::Gateway;
@@ -45,7 +49,7 @@ pub enum StartError {
     #[error("cannot listen on {address}: {cause}")]
     Bind {
         /// Where.
-        address: SocketAddr,
+        address: Address,
         /// Why not.
         #[source]
         cause: io::Error,
@@ -53,6 +57,9 @@ pub enum StartError {
     /// The access log cannot be opened.
     #[error("cannot open the access log: {0}")]
     Log(#[source] io::Error),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] BadSettings),
     /// The metrics cannot be set up.
     #[error("cannot set up metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -66,7 +73,13 @@ pub struct Server {
     readiness: Arc<Readiness>,
     /// One for each listener.
     proxies: Vec<Arc<HttpProxy<Gateway>>>,
-    listeners: Vec<SocketAddr>,
+    listeners: Vec<Address>,
+    /// Their addresses as the configuration had them at the start.
+    started: Vec<Address>,
+    /// One for each listener.
+    entrances: Vec<Arc<Entrance>>,
+    /// The connections of clients on all listeners.
+    seats: Arc<Seats>,
     admin: Option<SocketAddr>,
     stopping: watch::Sender<bool>,
     connections: TaskTracker,
@@ -83,8 +96,11 @@ impl Server {
     pub async fn start(config: Config, shared: Shared) -> Result<Self, StartError> {
         let metrics = Metrics::new()?;
         let snapshot = Snapshot::build(&config, &shared, &metrics, None)?;
-        let bound = bind_all(config.listeners.iter().map(|listener| listener.address))?;
-        let bound_admin = config.admin.map(bind).transpose()?;
+        let seats = Seats::new(caps(&config));
+        let entrances = entrances(&config, &seats, &metrics)?;
+        let bound = bind_all(&config.listeners)?;
+        let admin = |address| bind(&Address::Ip(address), FileMode::default());
+        let bound_admin = config.admin.map(admin).transpose()?;
         let log = AccessLog::open(&config.access_log).map_err(StartError::Log)?;
 
         let gateway = Gateway {
@@ -100,7 +116,10 @@ impl Server {
         let mut server = Self {
             proxies: proxies(&gateway, &config),
             listeners: addresses(&bound),
-            admin: bound_admin.as_ref().and_then(|l| l.local_addr().ok()),
+            started: config.listeners.iter().map(|listener| listener.address.clone()).collect(),
+            entrances,
+            seats,
+            admin: bound_admin.as_ref().and_then(|l| l.address().ok()?.ip()),
             readiness: Arc::default(),
             stopping: watch::channel(false).0,
             connections: TaskTracker::new(),
@@ -116,17 +135,19 @@ impl Server {
         Ok(server)
     }
 
-    fn serve(&mut self, bound: Vec<TcpListener>, bound_admin: Option<TcpListener>) {
+    fn serve(&mut self, bound: Vec<address::Listener>, bound_admin: Option<address::Listener>) {
         let patience = self.config.limits.client_timeout;
-        let terms = Terms {
-            connections: self.connections.clone(),
-            open: self.gateway.metrics.connections.clone(),
-            patience,
-            desk: Arc::new(self.gateway.clone()),
-        };
-        for (listener, proxy) in bound.into_iter().zip(&self.proxies) {
+        let desk: Arc<dyn Desk> = Arc::new(self.gateway.clone());
+        for ((listener, proxy), entrance) in bound.into_iter().zip(&self.proxies).zip(&self.entrances) {
             let (proxy, stopping) = (Arc::clone(proxy), self.stopping.subscribe());
-            self.housekeeping.spawn(front::serve(listener, proxy, stopping, terms.clone()));
+            let terms = Terms {
+                connections: self.connections.clone(),
+                open: self.gateway.metrics.connections.clone(),
+                entrance: Arc::clone(entrance),
+                patience,
+                desk: Arc::clone(&desk),
+            };
+            self.housekeeping.spawn(front::serve(listener, proxy, stopping, terms));
         }
         if let Some(listener) = bound_admin {
             let admin = Arc::new(Admin::new(self.gateway.clone(), Arc::clone(&self.readiness)));
@@ -134,7 +155,8 @@ impl Server {
             let ((running, stopping), quit) = (watch::channel(false), self.quit.clone());
             let uncounted = prometheus::IntGauge::new("admin", "admin").expect("the name is a legal one");
             let desk = Arc::clone(&admin) as _;
-            let terms = Terms { connections: TaskTracker::new(), open: uncounted, patience, desk };
+            let entrance = Arc::new(Entrance::open(self.gateway.metrics.door.clone()));
+            let terms = Terms { connections: TaskTracker::new(), open: uncounted, entrance, patience, desk };
             self.housekeeping.spawn(async move {
                 tokio::select! {
                     () = front::serve(listener, admin, stopping, terms) => {}
@@ -177,7 +199,7 @@ impl Server {
     }
 
     /// The addresses clients connect to, as bound.
-    pub fn listeners(&self) -> &[SocketAddr] {
+    pub fn listeners(&self) -> &[Address] {
         &self.listeners
     }
 
@@ -200,12 +222,29 @@ impl Server {
         let old = self.gateway.snapshot.load_full();
         let before = Some((&self.config, &*old));
         let snapshot = Snapshot::build(&config, &self.shared, &self.gateway.metrics, before)?;
+        let steps = self.plan(&config)?;
         for what in needs_restart(&self.config, &config) {
             warn!(what, "this change takes effect with the next restart");
         }
         self.gateway.snapshot.store(Arc::new(snapshot));
+        steps.into_iter().for_each(|(entrance, steps)| entrance.set(steps));
+        self.seats.set(caps(&config));
+        self.gateway.metrics.door.observe_certificates(&config.listeners);
         self.config = config;
         Ok(())
+    }
+
+    /// What connections on each listener will pass. One that is in the file no more keeps what it has.
+    fn plan(&self, config: &Config) -> Result<Vec<(Arc<Entrance>, Steps)>, BadSettings> {
+        let mut plans = Vec::new();
+        // Listeners with port 0 may stand twice with one address, so each is taken once.
+        let mut left: Vec<&Listener> = config.listeners.iter().collect();
+        for (old, entrance) in self.started.iter().zip(&self.entrances) {
+            let Some(at) = left.iter().position(|listener| listener.address == *old) else { continue };
+            let steps = entrance.plan(left.remove(at), &config.trusted_proxies)?;
+            plans.push((Arc::clone(entrance), steps));
+        }
+        Ok(plans)
     }
 
     /// Reloads from a file, and says how it went in log and metrics.
@@ -281,7 +320,7 @@ impl Server {
 
 fn proxies(gateway: &Gateway, config: &Config) -> Vec<Arc<HttpProxy<Gateway>>> {
     let proxy = |listener: &Listener| {
-        let gateway = gateway.behind(listener.address);
+        let gateway = gateway.behind(listener.address.clone());
         Arc::new(pingora_proxy(gateway, config.threads))
     };
     config.listeners.iter().map(proxy).collect()
@@ -296,7 +335,8 @@ fn pingora_proxy(gateway: Gateway, threads: usize) -> HttpProxy<Gateway> {
 
 /// What a reload cannot change, of what it would have to.
 fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-    let addresses = |config: &Config| config.listeners.iter().map(|l| l.address).collect::<Vec<_>>();
+    let addresses =
+        |config: &Config| config.listeners.iter().map(|l| (l.address.clone(), l.mode)).collect::<Vec<_>>();
     let changes = [
         ("listeners", addresses(old) != addresses(new)),
         ("admin", old.admin != new.admin),
@@ -306,16 +346,38 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     changes.into_iter().filter_map(|(what, changed)| changed.then_some(what)).collect()
 }
 
-fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
-    front::bind(address).map_err(|cause| StartError::Bind { address, cause })
+/// How many connections clients may have. Each may need another one to an upstream.
+fn caps(config: &Config) -> Caps {
+    let half = || descriptors::limit().map_or(usize::MAX, |limit| limit / 2);
+    Caps {
+        total: config.limits.connections.unwrap_or_else(half),
+        per_address: config.limits.connections_per_address.unwrap_or(usize::MAX),
+    }
 }
 
-fn bind_all(addresses: impl Iterator<Item = SocketAddr>) -> Result<Vec<TcpListener>, StartError> {
-    addresses.map(bind).collect()
+fn entrances(
+    config: &Config,
+    seats: &Arc<Seats>,
+    metrics: &Metrics,
+) -> Result<Vec<Arc<Entrance>>, BadSettings> {
+    metrics.door.observe_certificates(&config.listeners);
+    let entrance = |listener| {
+        Entrance::new(listener, &config.trusted_proxies, seats, metrics.door.clone()).map(Arc::new)
+    };
+    config.listeners.iter().map(entrance).collect()
 }
 
-fn addresses(bound: &[TcpListener]) -> Vec<SocketAddr> {
-    bound.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+fn bind(address: &Address, mode: FileMode) -> Result<address::Listener, StartError> {
+    address::Listener::bind(address, mode)
+        .map_err(|cause| StartError::Bind { address: address.clone(), cause })
+}
+
+fn bind_all(listeners: &[Listener]) -> Result<Vec<address::Listener>, StartError> {
+    listeners.iter().map(|listener| bind(&listener.address, listener.mode)).collect()
+}
+
+fn addresses(bound: &[address::Listener]) -> Vec<Address> {
+    bound.iter().filter_map(|listener| listener.address().ok()).collect()
 }
 
 /// Tells systemd, if it asked to be told.

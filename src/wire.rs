@@ -14,24 +14,53 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
 
-/// A connection as the kernel gives it.
+use crate::front::caps::Seat;
+
+/// A connection as the kernel gives it, with the place it takes among those of clients, if it is one.
 #[derive(Debug)]
-pub enum Plain {
-    /// TCP.
+pub struct Plain {
+    kind: Kind,
+    /// Given free when the connection is dropped.
+    _seat: Option<Seat>,
+}
+
+#[derive(Debug)]
+enum Kind {
     Tcp(TcpStream),
-    /// A Unix socket.
     Unix(UnixStream),
 }
 
 impl Plain {
+    /// Holds this place for as long as it lives.
+    #[must_use]
+    pub fn seated(self, seat: Seat) -> Self {
+        Self { _seat: Some(seat), ..self }
+    }
+
+    /// Has the connection reset when it is dropped: nothing stays behind, not even in the kernel.
+    pub fn reset_when_dropped(&self) {
+        if let Kind::Tcp(stream) = &self.kind {
+            // It is gone already if the kernel refuses.
+            let _ = stream.set_zero_linger();
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn tcp(&self) -> Option<&TcpStream> {
+        match &self.kind {
+            Kind::Tcp(stream) => Some(stream),
+            Kind::Unix(_) => None,
+        }
+    }
+
     /// Has small writes leave at once.
     ///
     /// # Errors
     /// The kernel refuses, as it does for a connection that is gone already.
     pub fn set_nodelay(&self) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.set_nodelay(true),
-            Self::Unix(_) => Ok(()),
+        match &self.kind {
+            Kind::Tcp(stream) => stream.set_nodelay(true),
+            Kind::Unix(_) => Ok(()),
         }
     }
 
@@ -40,9 +69,9 @@ impl Plain {
     /// It asks the kernel rather than tokio, which knows only what its poller has seen so far.
     fn is_quiet(&self) -> bool {
         let mut byte = [MaybeUninit::uninit()];
-        let looked = match self {
-            Self::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
-            Self::Unix(stream) => SockRef::from(stream).peek(&mut byte),
+        let looked = match &self.kind {
+            Kind::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
+            Kind::Unix(stream) => SockRef::from(stream).peek(&mut byte),
         };
         matches!(looked, Err(e) if e.kind() == io::ErrorKind::WouldBlock)
     }
@@ -50,53 +79,53 @@ impl Plain {
 
 impl From<TcpStream> for Plain {
     fn from(stream: TcpStream) -> Self {
-        Self::Tcp(stream)
+        Self { kind: Kind::Tcp(stream), _seat: None }
     }
 }
 
 impl From<UnixStream> for Plain {
     fn from(stream: UnixStream) -> Self {
-        Self::Unix(stream)
+        Self { kind: Kind::Unix(stream), _seat: None }
     }
 }
 
 impl AsRawFd for Plain {
     fn as_raw_fd(&self) -> RawFd {
-        match self {
-            Self::Tcp(stream) => stream.as_raw_fd(),
-            Self::Unix(stream) => stream.as_raw_fd(),
+        match &self.kind {
+            Kind::Tcp(stream) => stream.as_raw_fd(),
+            Kind::Unix(stream) => stream.as_raw_fd(),
         }
     }
 }
 
 impl AsyncRead for Plain {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        match &mut self.get_mut().kind {
+            Kind::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Kind::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
 
 impl AsyncWrite for Plain {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+        match &mut self.get_mut().kind {
+            Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Kind::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+        match &mut self.get_mut().kind {
+            Kind::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Kind::Unix(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        match &mut self.get_mut().kind {
+            Kind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Kind::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -23,6 +23,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::sign::{Signer, curl};
 use super::{Failure, runtime, say};
 use crate::config::Config;
+use crate::front::address::Address;
 use crate::gateway::Shared;
 use crate::server::Server;
 
@@ -95,7 +96,8 @@ impl Stage {
             .replace("{late}", &late.to_string());
         let config = Config::parse(&yaml, "demo.yaml", Path::new(".")).map_err(Failure::config)?;
         let server = Server::start(config, shared).await.map_err(Failure::unavailable)?;
-        let gateway = server.listeners()[0];
+        let gateway = server.listeners().iter().find_map(Address::ip);
+        let gateway = gateway.ok_or_else(|| Failure::unavailable("the demo listens on no port"))?;
 
         let (session, secret) = enrol(&writer, &user, &token).await?;
         Ok(Self { openim, server, writer, gateway, user, session, secret, token })

@@ -6,6 +6,7 @@ use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use super::{ConfigFile, Failure, runtime};
+use crate::front::descriptors;
 use crate::gateway::Shared;
 use crate::server::{Server, StartError};
 
@@ -43,6 +44,7 @@ impl Run {
         for warning in &config.warnings {
             warn!("{warning}");
         }
+        descriptors::raise();
         runtime(config.threads)?.block_on(async {
             let server = Server::start(config, shared).await.map_err(refuse)?;
             for address in server.listeners() {

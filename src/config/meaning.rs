@@ -17,7 +17,11 @@ use serde::Deserialize;
 use super::error::Fault;
 use super::public_url::PublicUrl;
 use super::source::Mark;
+use crate::front::address::{Address, FileMode};
 use crate::front::guard::HeadLimits;
+use crate::front::proxy_protocol::ProxyProtocol;
+use crate::front::tls;
+use crate::front::trusted::TrustedProxies;
 use crate::route::{Methods, Pattern, Table};
 use crate::{access_log, upstream};
 
@@ -36,6 +40,8 @@ pub struct Config {
     pub threads: usize,
     /// Bounds that hold for every route.
     pub limits: Limits,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: TrustedProxies,
     /// The cross-origin policy of routes whose chain has none.
     pub cors: cors::Policy,
     /// Where the access log goes.
@@ -64,7 +70,13 @@ pub struct Listener {
     /// By which name routes know it, if it has one.
     pub name: Option<Arc<str>>,
     /// Its address.
-    pub address: SocketAddr,
+    pub address: Address,
+    /// The mode of its file, if it is a Unix socket.
+    pub mode: FileMode,
+    /// How it speaks TLS, if it does.
+    pub tls: Option<tls::Settings>,
+    /// Which load balancers say whose connections they relay, if they do.
+    pub proxy_protocol: Option<ProxyProtocol>,
 }
 
 /// Bounds that hold for every route that does not set its own.
@@ -88,6 +100,10 @@ pub struct Limits {
     pub body: usize,
     /// The most of an answer that is held in memory, in bytes; beyond it an answer flows.
     pub hold: usize,
+    /// How many connections clients may have; none for half of the descriptors that may be open.
+    pub connections: Option<usize>,
+    /// How many one address may have; none for no bound.
+    pub connections_per_address: Option<usize>,
 }
 
 /// Who a caller is, and where that is known.

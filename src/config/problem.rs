@@ -3,13 +3,13 @@
 //! Each text says what is wrong and, on a line of its own that begins with `hint:`, what to do. None
 //! repeats a value that might be a secret.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::{fmt, io};
 
 use imgate_filters::Rule;
 use imgate_filters::chain::ChainError;
 use imgate_filters::cors::CredentialsForAll;
+use imgate_filters::networks::BadNetworks;
 use imgate_filters::reject::BadAnswer;
 use imgate_identity::assertion::BadKey;
 use imgate_identity::key::BadTemplate;
@@ -19,6 +19,8 @@ use imgate_identity::user::BadUserId;
 use super::SecretError;
 use super::public_url::BadUrl;
 use super::suggest::Suggestion;
+use crate::front::address::Address;
+use crate::front::tls::{BadAuthorities, BadCertificate, UnixDate};
 use crate::route::{Methods, PathFault, Pattern};
 
 /// What is wrong.
@@ -98,14 +100,35 @@ pub enum Problem {
     #[error("`{0}` is no host name{hint}", hint = .1.as_str())]
     BadHost(Box<str>, HostForm),
     /// Text that is no address to listen on.
-    #[error("`{0}` is no address\nhint: write an IP address and a port, as in 0.0.0.0:8080 or [::1]:8080")]
+    #[error("`{0}` is no address\nhint: write an IP address and a port, as in 0.0.0.0:8080 or [::1]:8080{unix}", unix = unix_hint(.0))]
     BadAddress(Box<str>),
+    /// A Unix socket that the kernel could not name.
+    #[error("the path of a Unix socket has at most {0} bytes")]
+    LongSocketPath(usize),
+    /// Text that is no mode of a file.
+    #[error("`{0}` is no mode\nhint: write four digits, as in 0660; the owner needs the 6")]
+    BadMode(Box<str>),
+    /// Networks that cannot be had.
+    #[error(transparent)]
+    Networks(BadNetworks),
+    /// TLS without a certificate, or with two ways to name them.
+    #[error("no certificate\nhint: name `certificate` and `key`, or a list of such pairs in `certificates`")]
+    NoCertificate,
+    /// A certificate that cannot be used.
+    #[error(transparent)]
+    Certificate(BadCertificate),
+    /// Nobody who vouches for clients.
+    #[error(transparent)]
+    Authorities(BadAuthorities),
+    /// Client certificates that nobody could check.
+    #[error("client certificates cannot be checked\nhint: name who vouches for them in `client_ca`")]
+    NoClientCa,
     /// Two sockets that cannot both be bound.
     #[error("{0} is taken by {1}")]
-    AddressTaken(SocketAddr, Box<str>),
+    AddressTaken(Address, Box<str>),
     /// An address that stands twice, of a listener that has a name.
     #[error("{0} stands here twice\nhint: a listener with a name has an address of its own")]
-    NamedTwice(SocketAddr),
+    NamedTwice(Address),
     /// Text that is no server of an upstream.
     #[error("`{0}` is no server\nhint: write a host and a port, as in 127.0.0.1:10002 or openim:10002")]
     BadServer(Box<str>),
@@ -258,6 +281,15 @@ pub enum Problem {
     )]
     UncheckedSocket,
 
+    /// A certificate that nobody seems to renew.
+    #[error("the certificate ends at {0}\nhint: renew it and reload")]
+    CertificateEnds(UnixDate),
+    /// A certificate that clients accept for no name.
+    #[error("the certificate is for no host name\nhint: clients look at its subject alternative names alone")]
+    NamelessCertificate,
+    /// A key that is no secret.
+    #[error("every user of this machine can read {}\nhint: chmod o-r", .0.display())]
+    OpenKey(Box<Path>),
     /// A filter that works, but not well.
     #[error(transparent)]
     Filter(imgate_filters::Warning),
@@ -383,6 +415,10 @@ pub enum Beside {
     Request,
     /// There are no seal keys.
     NoSealKeys,
+    /// The address is none of a Unix socket.
+    IpAddress,
+    /// The listener does not speak TLS.
+    NoTls,
 }
 
 impl fmt::Display for Beside {
@@ -393,8 +429,15 @@ impl fmt::Display for Beside {
             Self::Table => "for a table, which says it for each path",
             Self::Request => "but for a WebSocket",
             Self::NoSealKeys => "without `seal_keys`",
+            Self::IpAddress => "but for a Unix socket",
+            Self::NoTls => "without `tls`",
         })
     }
+}
+
+/// Whoever means a Unix socket is told how to write one.
+fn unix_hint(address: &str) -> &'static str {
+    if address.contains('/') { "; a Unix socket as unix:/run/imgate/http.sock" } else { "" }
 }
 
 fn listed(keys: &[&str]) -> String {

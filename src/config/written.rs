@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use imgate_filters::networks::{Network, WrittenNetworks};
 use imgate_filters::rules::{Bind, Platforms, Roles};
 use imgate_filters::size::Size;
 use imgate_filters::{Cause, Step};
@@ -14,6 +15,7 @@ use serde_saphyr::Spanned;
 use super::SecretSource;
 use super::named::Named;
 use super::period::{Period, Timeout};
+use crate::front::tls::MinVersion;
 use crate::route::Methods;
 
 #[derive(Deserialize)]
@@ -26,6 +28,7 @@ pub(super) struct Config {
     pub(super) threads: Option<Spanned<usize>>,
     #[serde(default)]
     pub(super) limits: Limits,
+    pub(super) trusted_proxies: Option<Spanned<WrittenNetworks>>,
     pub(super) cors: Option<Spanned<imgate_filters::cors::Config>>,
     #[serde(default)]
     pub(super) access_log: AccessLog,
@@ -43,6 +46,44 @@ pub(super) struct Config {
 pub(super) struct Listener {
     pub(super) name: Option<Spanned<String>>,
     pub(super) address: Spanned<String>,
+    pub(super) mode: Option<Spanned<String>>,
+    pub(super) tls: Option<Spanned<Tls>>,
+    pub(super) http2: Option<Spanned<bool>>,
+    pub(super) proxy_protocol: Option<Spanned<ProxyProtocol>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tls {
+    pub(super) certificate: Option<Spanned<PathBuf>>,
+    pub(super) key: Option<Spanned<PathBuf>>,
+    pub(super) certificates: Option<Spanned<Vec<CertificatePair>>>,
+    pub(super) client_ca: Option<Spanned<PathBuf>>,
+    pub(super) client_auth: Option<Spanned<ClientAuth>>,
+    pub(super) min_version: Option<MinVersion>,
+    pub(super) handshake_timeout: Option<Timeout>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CertificatePair {
+    pub(super) certificate: Spanned<PathBuf>,
+    pub(super) key: Spanned<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ClientAuth {
+    Off,
+    Optional,
+    Required,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProxyProtocol {
+    pub(super) from: Vec<Network>,
+    pub(super) timeout: Option<Timeout>,
 }
 
 #[derive(Deserialize)]
@@ -62,6 +103,8 @@ pub(super) struct Limits {
     pub(super) drain_timeout: Option<Timeout>,
     pub(super) body: Option<Spanned<Size>>,
     pub(super) hold: Option<Spanned<Size>>,
+    pub(super) connections: Option<Spanned<usize>>,
+    pub(super) connections_per_address: Option<Spanned<usize>>,
 }
 
 /// Bounds on the head of a request.

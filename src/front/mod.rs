@@ -3,52 +3,38 @@
 //! Pingora's own listeners bind late, retry a busy port for half a minute and hold 64 KiB per
 //! connection, so the gateway accepts by itself and hands each connection to Pingora's HTTP server.
 
-pub mod trusted;
-pub mod tls;
-pub mod proxy_protocol;
-pub mod descriptors;
-pub mod caps;
 pub mod address;
+pub mod caps;
+pub mod descriptors;
 mod desk;
+pub mod entrance;
 pub mod frame;
 pub mod guard;
 mod http1;
 mod http2;
 mod linger;
+pub mod proxy_protocol;
 mod socket;
+pub mod tls;
+pub mod trusted;
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pingora_core::apps::HttpServerApp;
 use pingora_core::server::ShutdownWatch;
 use prometheus::IntGauge;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
+use self::address::Listener;
 pub use self::desk::{Bounds, Desk, Peer, Refusal, Refused};
+use self::entrance::{Admitted, Entrance};
 pub use self::socket::Socket;
-
-/// How many connections may wait to be accepted; the kernel lowers it to `somaxconn`.
-const BACKLOG: u32 = 65_535;
 
 /// How long accepting rests after it failed for want of descriptors or memory.
 const REST: Duration = Duration::from_millis(100);
-
-/// Opens a listening socket.
-///
-/// # Errors
-/// The address is taken, not ours, or needs privileges.
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A restarted gateway takes its port back though old connections linger in TIME_WAIT.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
 
 /// What the connections of a listener have in common.
 #[derive(Clone)]
@@ -57,6 +43,8 @@ pub struct Terms {
     pub connections: TaskTracker,
     /// Counts those that live.
     pub open: IntGauge,
+    /// What each passes first.
+    pub entrance: Arc<Entrance>,
     /// How long a client may leave an answer unread.
     pub patience: Duration,
     /// Who is asked what a connection may do.
@@ -64,27 +52,36 @@ pub struct Terms {
 }
 
 /// Accepts until `stopping` turns true.
-pub async fn serve<A>(listener: TcpListener, app: Arc<A>, mut stopping: ShutdownWatch, terms: Terms)
+pub async fn serve<A>(listener: Listener, app: Arc<A>, mut stopping: ShutdownWatch, terms: Terms)
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
+    let mut rests = false;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = stopping.wait_for(|stop| *stop) => return,
         };
         match accepted {
-            Ok((stream, address)) => {
+            Ok(accepted) => {
+                if std::mem::take(&mut rests) {
+                    info!("accepting goes on");
+                }
+                let Some(admitted) = terms.entrance.admit(accepted) else { continue };
                 let (app, stopping, served) = (Arc::clone(&app), stopping.clone(), terms.clone());
                 let counted = Counted::new(&terms.open);
                 terms.connections.spawn(async move {
-                    welcome(stream, Peer { address }, &app, &served, stopping).await;
+                    welcome(admitted, &app, &served, stopping).await;
                     drop(counted);
                 });
             }
             Err(error) if is_about_one_connection(&error) => debug!(%error, "connection was not accepted"),
             Err(error) => {
-                warn!(%error, "accepting rests: too few descriptors or too little memory");
+                // Once, not at each try: what is short already would be short of space for logs, too.
+                if !std::mem::replace(&mut rests, true) {
+                    let limit = descriptors::limit();
+                    warn!(%error, ?limit, "accepting rests: too few descriptors (RLIMIT_NOFILE) or too little memory");
+                }
                 tokio::time::sleep(REST).await;
             }
         }
@@ -92,16 +89,13 @@ where
 }
 
 /// Serves a connection to its end.
-async fn welcome<A>(stream: TcpStream, peer: Peer, app: &Arc<A>, terms: &Terms, stopping: ShutdownWatch)
+async fn welcome<A>(admitted: Admitted, app: &Arc<A>, terms: &Terms, stopping: ShutdownWatch)
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "connection was gone before it was served");
-        return;
-    }
-    let socket = Socket::new(stream, peer.address, terms.patience);
-    if socket.alpn() == Some(b"h2") {
+    let Some((wire, address)) = terms.entrance.enter(admitted).await else { return };
+    let (socket, peer) = (Socket::new(wire, address, terms.patience), Peer { address });
+    if socket.alpn() == Some(tls::H2) {
         http2::serve(socket, peer, app, terms, stopping).await;
     } else {
         http1::serve(socket, peer, app, terms, stopping).await;
@@ -137,16 +131,4 @@ fn is_about_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::PermissionDenied
             | io::ErrorKind::TimedOut
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_taken_address_is_refused_at_once() {
-        let first = bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let second = bind(first.local_addr().unwrap());
-        assert_eq!(second.unwrap_err().kind(), io::ErrorKind::AddrInUse);
-    }
 }

@@ -1,6 +1,5 @@
 //! What the client gets: the upstream's answer, whole or flowing, or one of ours.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +15,7 @@ use pingora_proxy::Session;
 use super::{Gateway, Notes, Result, find};
 use crate::answer;
 use crate::exchange::{self, Answer, Body};
+use crate::front::address::Address;
 use crate::gateway::Snapshot;
 use crate::operation::fresh_operation_id;
 use crate::reply::{self, Reply};
@@ -144,7 +144,7 @@ impl Gateway {
 /// Answers a preflight by the policy of the route that it asks for, or the global one if there is none.
 pub(super) fn preflight(
     snapshot: &Snapshot,
-    listener: Option<SocketAddr>,
+    listener: Option<&Address>,
     head: &RequestHeader,
     preflight: Preflight<'_>,
 ) -> ResponseHeader {

@@ -13,8 +13,6 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::{Lease, Server};
-#[cfg(test)]
-use crate::wire::Plain;
 use crate::wire::Wire;
 
 /// The most shards there are; a machine with fewer cores has fewer.
@@ -133,7 +131,7 @@ impl Connection {
 
     #[cfg(test)]
     pub(super) fn local_port(&self) -> u16 {
-        let Wire::Plain(Plain::Tcp(stream)) = &self.stream else { panic!("not TCP") };
-        stream.local_addr().unwrap().port()
+        let Wire::Plain(stream) = &self.stream else { panic!("under TLS") };
+        stream.tcp().unwrap().local_addr().unwrap().port()
     }
 }

@@ -1,21 +1,21 @@
-//! What clients see: addresses, the public URL, hosts, cross-origin policy; and bounds and the log.
+//! What clients see: the public URL, hosts, cross-origin policy; and bounds, trust and the log.
 
-use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use imgate_filters::cors::{Config, Policy};
+use imgate_filters::networks::WrittenNetworks;
 use imgate_filters::size::Size;
 use serde_saphyr::Spanned;
 
-use super::{Faults, check_name};
+use super::Faults;
 use crate::access_log;
-use crate::config::meaning::{Limits, Listener};
+use crate::config::meaning::Limits;
 use crate::config::problem::{HostForm, Problem};
 use crate::config::public_url::{PublicUrl, parse_authority};
 use crate::config::written;
 use crate::front::guard::HeadLimits;
+use crate::front::trusted::TrustedProxies;
 
 /// The largest body that any route may take whole, in bytes.
 ///
@@ -39,72 +39,6 @@ const MAX_HEADERS: usize = 256;
 
 /// When OpenIM's clients give up. Source: openim-sdk-core `pkg/network/http_client.go`.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(10);
-
-/// The listeners, and the address of the admin's.
-pub(super) fn listeners(
-    faults: &mut Faults,
-    written: &Spanned<Vec<written::Listener>>,
-    admin: Option<&written::Admin>,
-) -> (Vec<Listener>, Option<SocketAddr>) {
-    if written.value.is_empty() {
-        faults.add(written.referenced, "listeners", Problem::Empty);
-    }
-    let (mut listeners, mut bound) = (Vec::<Listener>::new(), Vec::new());
-    for (i, listener) in written.value.iter().enumerate() {
-        let name: Option<Arc<str>> = listener.name.as_ref().map(|name| name.value.as_str().into());
-        let place = format!("listeners[{i}]");
-        let Some(address) = address(faults, &listener.address, place.clone(), &mut bound) else { continue };
-        // A reload knows a listener by its address, which only with port 0 can stand twice.
-        let like = |other: &Listener| other.address == address && (other.name.is_some() || name.is_some());
-        if listeners.iter().any(like) {
-            faults.add(listener.address.referenced, format!("{place}.address"), Problem::NamedTwice(address));
-        }
-        listeners.push(Listener { name, address });
-    }
-    let admin = admin.and_then(|admin| address(faults, &admin.address, "admin".to_owned(), &mut bound));
-    (listeners, admin)
-}
-
-/// The names of the listeners, also of those whose address is no good.
-pub(super) fn listener_names(faults: &mut Faults, written: &[written::Listener]) -> Vec<Arc<str>> {
-    let mut names: Vec<(Arc<str>, usize)> = Vec::new();
-    for (i, name) in written.iter().enumerate().filter_map(|(i, listener)| Some((i, listener.name.as_ref()?)))
-    {
-        let place = format!("listeners[{i}].name");
-        check_name(faults, name, &place);
-        if let Some((known, first)) = names.iter().find(|(known, _)| **known == *name.value) {
-            let problem = Problem::NameTaken((&**known).into(), format!("listeners[{first}]").into());
-            faults.add(name.referenced, place, problem);
-            continue;
-        }
-        names.push((name.value.as_str().into(), i));
-    }
-    names.into_iter().map(|(name, _)| name).collect()
-}
-
-fn address(
-    faults: &mut Faults,
-    written: &Spanned<String>,
-    owner: String,
-    bound: &mut Vec<(SocketAddr, String)>,
-) -> Option<SocketAddr> {
-    let (at, text) = (written.referenced, written.value.as_str());
-    let place = format!("{owner}.address");
-    let parsed = text.parse::<SocketAddr>().map_err(|_| Problem::BadAddress(text.into()));
-    let address = faults.keep(at, &*place, parsed)?;
-    if let Some((_, other)) = bound.iter().find(|(other, _)| overlap(*other, address)) {
-        faults.add(at, place, Problem::AddressTaken(address, other.as_str().into()));
-        return None;
-    }
-    bound.push((address, owner));
-    Some(address)
-}
-
-/// Whether both cannot be bound. The kernel chooses a free port for port 0.
-fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
-    let any = a.ip().is_unspecified() || b.ip().is_unspecified();
-    a.port() != 0 && a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && (any || a.ip() == b.ip())
-}
 
 /// The public URL.
 pub(super) fn public_url(faults: &mut Faults, written: &Spanned<String>) -> Option<PublicUrl> {
@@ -164,6 +98,12 @@ pub(super) fn limits(faults: &mut Faults, written: &written::Limits) -> Limits {
         drain_timeout: written.drain_timeout.map_or(seconds(20), |timeout| timeout.0),
         body: bounded(faults, written.body.as_ref(), "limits.body", MAX_BODY).unwrap_or(64 * 1024),
         hold: hold(faults, written.hold.as_ref()),
+        connections: above_zero(faults, written.connections.as_ref(), "limits.connections"),
+        connections_per_address: above_zero(
+            faults,
+            written.connections_per_address.as_ref(),
+            "limits.connections_per_address",
+        ),
     }
 }
 
@@ -198,6 +138,26 @@ fn requests(faults: &mut Faults, written: Option<&Spanned<u32>>) -> u32 {
         faults.add(zero.referenced, "limits.requests_per_connection", Problem::Zero);
     }
     written.map_or(10_000, |requests| requests.value)
+}
+
+/// A number that has no default and makes no sense as 0.
+fn above_zero(faults: &mut Faults, written: Option<&Spanned<usize>>, place: &str) -> Option<usize> {
+    let number = written?;
+    if number.value == 0 {
+        faults.add(number.referenced, place, Problem::Zero);
+    }
+    Some(number.value)
+}
+
+/// Whose `X-Forwarded-For` is believed.
+pub(super) fn trusted_proxies(
+    faults: &mut Faults,
+    written: Option<&Spanned<WrittenNetworks>>,
+    base: &Path,
+) -> TrustedProxies {
+    let Some(written) = written else { return TrustedProxies::default() };
+    let read = written.value.read(base).map_err(Problem::Networks);
+    faults.keep(written.referenced, "trusted_proxies", read).map(TrustedProxies::new).unwrap_or_default()
 }
 
 fn hold(faults: &mut Faults, written: Option<&Spanned<Size>>) -> usize {

@@ -2,6 +2,7 @@
 
 mod edge;
 mod identity;
+mod listeners;
 mod pattern;
 mod routes;
 mod upstreams;
@@ -62,12 +63,14 @@ pub(super) fn resolve(source: &Arc<Source>, base: &Path) -> Result<Config, Confi
     let written: written::Config = yaml::parse(source)?;
     let mut faults = Faults::new(source);
 
-    let (listeners, admin) = edge::listeners(&mut faults, &written.listeners, written.admin.as_ref());
-    let listener_names = edge::listener_names(&mut faults, &written.listeners.value);
+    let (listeners, admin) =
+        listeners::resolve(&mut faults, &written.listeners, written.admin.as_ref(), base);
+    let listener_names = listeners::names(&mut faults, &written.listeners.value);
     let public_url = edge::public_url(&mut faults, &written.public_url);
     let hosts = edge::hosts(&mut faults, written.hosts.as_ref(), public_url.as_ref());
     let threads = edge::threads(&mut faults, written.threads.as_ref());
     let limits = edge::limits(&mut faults, &written.limits);
+    let trusted_proxies = edge::trusted_proxies(&mut faults, written.trusted_proxies.as_ref(), base);
     let cors = edge::cors(&mut faults, written.cors.as_ref());
     let identity = identity::resolve(&mut faults, &written.identity, base);
     let upstreams = upstreams::resolve(&mut faults, &written.upstreams);
@@ -89,6 +92,7 @@ pub(super) fn resolve(source: &Arc<Source>, base: &Path) -> Result<Config, Confi
         hosts,
         threads,
         limits,
+        trusted_proxies,
         cors,
         access_log: edge::access_log(written.access_log, base),
         identity,

@@ -137,3 +137,81 @@ fn tables_for_users_and_admins_share_their_paths_on_two_listeners() {
     let clash = Config::parse(&untied, "imgate.yaml", &conf).unwrap_err().to_string();
     assert!(clash.contains(" on listener admin is taken by routes[1] ("), "{clash}");
 }
+
+/// What is wrong with one listener, and the folder's files.
+fn said(listener: &str, files: &[(&str, &str)]) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(dir.path().join(name), text).unwrap();
+    }
+    let error = Config::parse(&text(listener, &[]), "imgate.yaml", dir.path()).expect_err(listener);
+    let folder = format!("{}/", dir.path().display());
+    error.faults().iter().map(|fault| fault.to_string().replace(&folder, "")).collect()
+}
+
+#[test]
+fn listeners_that_cannot_work_are_refused_with_their_place() {
+    for (listener, expected) in [
+        ("{ address: /run/x.sock }", "listeners[0].address: `/run/x.sock` is no address"),
+        ("{ address: 'unix:x.sock' }", "listeners[0].address: `unix:x.sock` is no address"),
+        ("{ address: 'unix:/run/x.sock', mode: 660 }", "listeners[0].mode: `660` is no mode"),
+        ("{ address: 'unix:/run/x.sock', mode: 0060 }", "listeners[0].mode: `0060` is no mode"),
+        ("{ address: 'unix:/run/x.sock', mode: 0o660 }", "listeners[0].mode: `0o660` is no mode"),
+        (
+            "{ address: 0.0.0.0:1, mode: 0660 }",
+            "listeners[0].mode: `mode` means nothing but for a Unix socket",
+        ),
+        ("{ address: 0.0.0.0:1, http2: true }", "listeners[0].http2: `http2` means nothing without `tls`"),
+        ("{ address: 0.0.0.0:1, tls: {} }", "listeners[0].tls: no certificate"),
+        ("{ address: 0.0.0.0:1, tls: { certificate: a.crt } }", "listeners[0].tls: no certificate"),
+        ("{ address: 0.0.0.0:1, tls: { certificates: [] } }", "listeners[0].tls: no certificate"),
+        (
+            "{ address: 0.0.0.0:1, tls: { certificate: a.crt, key: a.key } }",
+            "listeners[0].tls.certificate: a.crt cannot be read: No such file",
+        ),
+        (
+            "{ address: 0.0.0.0:1, tls: { certificates: [{ certificate: junk, key: junk }] } }",
+            "listeners[0].tls.certificates[0]: no certificate in junk",
+        ),
+        (
+            "{ address: 0.0.0.0:1, tls: { certificate: junk, key: junk, client_auth: required } }",
+            "listeners[0].tls.client_auth: client certificates cannot be checked",
+        ),
+        ("{ address: 0.0.0.0:1, tls: { certificate: a, key: b, min_version: 1.1 } }", "unknown word `1.1`"),
+        (
+            "{ address: 0.0.0.0:1, proxy_protocol: { from: [] } }",
+            "proxy_protocol.from: needs at least one entry",
+        ),
+        ("{ address: 0.0.0.0:1, proxy_protocol: { from: [10.0.0.1/8] } }", "the network is 10.0.0.0/8"),
+        ("{ address: 0.0.0.0:1, proxy_protocol: {} }", "`from` is missing"),
+    ] {
+        let said = said(listener, &[("junk", "no PEM at all")]);
+        assert!(said.iter().any(|fault| fault.contains(expected)), "{listener}: {said:?}");
+    }
+    let long = format!("{{ address: 'unix:/{}' }}", "x".repeat(107));
+    assert!(said(&long, &[])[0].contains("has at most 107 bytes"));
+    let admin = text(TWO, &[]).replace("public_url", "admin: { address: 'unix:/run/x' }\npublic_url");
+    assert!(first_lines(&admin)[0].contains("admin.address: `unix:/run/x` is no address"));
+    let twice = "{ address: 'unix:/run/x' }, { address: 'unix:/run/x' }";
+    assert!(first_lines(&text(twice, &[]))[0].contains("unix:/run/x is taken by listeners[0]"));
+}
+
+#[test]
+fn a_unix_socket_and_what_stands_in_front_are_understood() {
+    let listener =
+        "{ address: 'unix:/run/imgate/http.sock', mode: 0600, proxy_protocol: { from: [127.0.0.1] } }";
+    let config = parse(&text(listener, &[])).unwrap();
+    let [listener] = &config.listeners[..] else { panic!("{:?}", config.listeners) };
+    assert_eq!(
+        (listener.address.to_string().as_str(), listener.mode.0),
+        ("unix:/run/imgate/http.sock", 0o600)
+    );
+    assert!(listener.proxy_protocol.as_ref().unwrap().from.contain([127, 0, 0, 1].into()));
+    let trust =
+        text(TWO, &[]).replace("public_url", "trusted_proxies: { addresses: [10.0.0.0/8] }\npublic_url");
+    assert!(parse(&trust).unwrap().trusted_proxies.contain([10, 1, 2, 3].into()));
+    let nobody = text(TWO, &[]).replace("public_url", "trusted_proxies: {}\npublic_url");
+    assert!(first_lines(&nobody)[0].contains("trusted_proxies: names no address"));
+    let caps = text(TWO, &[]).replace("public_url", "limits: { connections: 0 }\npublic_url");
+    assert!(first_lines(&caps)[0].contains("limits.connections: must be above 0"));
+}

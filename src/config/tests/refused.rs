@@ -163,7 +163,7 @@ fn values_that_make_no_sense_are_refused() {
     let cases = [
         ("listeners: []", "listeners: needs at least one entry"),
         ("listeners: [{ address: 8080 }]", "listeners[0].address: `8080` is no address"),
-        ("listeners: [{ address: 0.0.0.0:1, tls: {} }]", "listeners[0]: unknown key `tls`"),
+        ("listeners: [{ address: 0.0.0.0:1, ssl: {} }]", "listeners[0]: unknown key `ssl`"),
         ("admin: { address: 0.0.0.0:8080 }", "admin.address: 0.0.0.0:8080 is taken by listeners[0]"),
         ("threads: 0", "threads: must be above 0"),
         ("hosts: []", "hosts: needs at least one entry"),

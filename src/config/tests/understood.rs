@@ -12,6 +12,7 @@ use imgate_identity::store::{CacheConfig, Layout};
 use super::{BASE, accepted, parse, with};
 use crate::access_log::Output;
 use crate::config::{Listener, Mode};
+use crate::front::address::{Address, FileMode};
 use crate::route::Found;
 
 #[test]
@@ -51,8 +52,9 @@ fn values_are_read_into_their_types() {
         config.cors.credentials && matches!(config.cors.origins, Origins::Listed(list) if list.len() == 2)
     );
     assert_eq!(config.answers.of(Cause::Replayed).err_code, 20999);
-    let address = "0.0.0.0:8080".parse().unwrap();
-    assert_eq!(config.listeners, [Listener { name: None, address }]);
+    let address = Address::Ip("0.0.0.0:8080".parse().unwrap());
+    let plain = Listener { name: None, address, mode: FileMode::default(), tls: None, proxy_protocol: None };
+    assert_eq!(config.listeners, [plain]);
 }
 
 #[test]
