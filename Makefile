@@ -17,7 +17,7 @@ export PATH := $(PATH):$(TOOLS)/bin
 
 # What a build needs, and what the tests run beside the gateway.
 BUILD_PACKAGES := build-essential cmake
-TEST_PACKAGES := redis-server python3-venv nodejs npm curl openssl golang-go
+TEST_PACKAGES := redis-server python3-venv nodejs npm curl openssl golang-go nghttp2-client
 # The signing samples are tested in their own languages; Go and Node serve others, too.
 TEST_PACKAGES += node-typescript kotlin default-jre-headless
 COMPARE_PACKAGES := redis-server nginx libnginx-mod-http-lua lua-resty-core lua-resty-lrucache lua-nginx-redis wrk

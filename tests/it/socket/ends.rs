@@ -194,7 +194,7 @@ async fn silence_ends_a_socket_and_bytes_of_either_side_keep_it() {
     let config = Config::parse(&setup.yaml(), "imgate.yaml", Path::new(dir.path())).unwrap();
     let idle_timeout = Duration::from_millis(400);
     let server = Server::start(impatient(config, idle_timeout), Shared::default()).await.unwrap();
-    let address = server.listeners()[0];
+    let address = server.listeners()[0].ip().unwrap();
 
     let (mut idle, mut idle_upstream) = through(address, &door, "idle").await;
     let (mut up, mut up_upstream) = through(address, &door, "up").await;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// How long an answer may take.
@@ -84,19 +84,26 @@ impl Reply {
 }
 
 /// One connection to the gateway.
-pub(crate) struct Client {
-    stream: TcpStream,
+pub(crate) struct Client<S = TcpStream> {
+    stream: S,
     buf: Vec<u8>,
 }
 
 impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
-        Self { stream: TcpStream::connect(address).await.unwrap(), buf: Vec::new() }
+        Self::over(TcpStream::connect(address).await.unwrap())
     }
 
     /// Sends on a connection of its own.
     pub(crate) async fn once(address: SocketAddr, sent: &Sent) -> Reply {
         Self::connect(address).await.send(sent).await
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    /// Speaks on a connection that is there already.
+    pub(crate) fn over(stream: S) -> Self {
+        Self { stream, buf: Vec::new() }
     }
 
     pub(crate) async fn send(&mut self, sent: &Sent) -> Reply {
@@ -191,7 +198,7 @@ impl Client {
     }
 
     /// The bare connection and what was read beyond the last answer.
-    pub(crate) fn into_stream(self) -> (TcpStream, Vec<u8>) {
+    pub(crate) fn into_stream(self) -> (S, Vec<u8>) {
         (self.stream, self.buf)
     }
 }

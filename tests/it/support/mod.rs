@@ -1,6 +1,7 @@
 //! What the tests stand on: a real gateway process, a stand-in for OpenIM, a Redis of their own, and a
 //! client that says exactly which bytes are sent.
 
+pub(crate) mod certificates;
 mod client;
 pub(crate) mod command;
 mod gateway;
@@ -15,7 +16,7 @@ mod wait;
 pub(crate) mod ws;
 
 pub(crate) use self::client::{Client, Reply, Sent};
-pub(crate) use self::gateway::{Gateway, Setup};
+pub(crate) use self::gateway::{Gateway, HOST, Setup};
 pub(crate) use self::people::Person;
 pub(crate) use self::people::writer;
 pub(crate) use self::redis_server::RedisServer;
