@@ -6,14 +6,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderValue, Method};
 use imgate_filters::chain::Chain;
 use imgate_filters::context::Place;
 use imgate_filters::reject::Answers;
 use imgate_filters::{Authorities, Deps, RateMemory, Registry, ReplayMemory, cors};
 use imgate_identity::store::{BadRedisUrl, Memory, Store};
 
-use crate::config::{self, Config, ConfigError, StoreSource};
+use crate::config::{self, Config, ConfigError, Paths, StoreSource};
 use crate::exchange::Repeat;
 use crate::forward::Ours;
 use crate::front::Bounds;
@@ -23,7 +23,7 @@ use crate::front::trusted::TrustedProxies;
 use crate::jwks;
 use crate::metrics::{Metrics, RouteMetrics, UpstreamMetrics};
 use crate::reply::To;
-use crate::route::Table;
+use crate::route::{Found, PathFault, Table, check_path};
 use crate::upstream::Upstream;
 
 /// The longest that idle connections are kept for another request once the gateway stops.
@@ -43,6 +43,8 @@ pub enum Mode {
     Stream {
         /// The largest body taken, in bytes, if there is a limit.
         max_body: Option<u64>,
+        /// What paths it takes.
+        paths: Paths,
     },
     /// A WebSocket.
     Tunnel {
@@ -107,6 +109,24 @@ impl Snapshot {
     pub fn listener(&self, address: Option<&Address>) -> Option<&str> {
         let listener = self.listeners.iter().find(|listener| Some(&listener.address) == address)?;
         listener.name.as_deref()
+    }
+
+    /// Finds the route of a request, as [`Table::find`] does.
+    ///
+    /// # Errors
+    /// Another hop could read the path in another way, and where it leads that matters.
+    pub fn find(
+        &self,
+        listener: Option<&str>,
+        host: &str,
+        method: &Method,
+        path: &str,
+    ) -> Result<Found<'_, Arc<Route>>, PathFault> {
+        let Err(fault) = check_path(path) else { return Ok(self.table.find(listener, host, method, path)) };
+        let takes_names =
+            |route: &Arc<Route>| matches!(route.mode, Mode::Stream { paths: Paths::ObjectNames, .. });
+        let found = self.table.find_object(listener, host, method, path, takes_names);
+        found.map(Found::Route).ok_or(fault)
     }
 
     /// The cross-origin policy of a route, or of what is answered before one is found.
@@ -244,7 +264,7 @@ fn mode(mode: config::Mode) -> Mode {
         config::Mode::Exchange { max_body, replay_safe } => {
             Mode::Exchange { max_body, repeat: if replay_safe { Repeat::Allow } else { Repeat::Refuse } }
         }
-        config::Mode::Stream { max_body } => Mode::Stream { max_body },
+        config::Mode::Stream { max_body, paths } => Mode::Stream { max_body, paths },
         config::Mode::Tunnel { idle_timeout } => Mode::Tunnel { idle_timeout },
     }
 }

@@ -43,7 +43,7 @@ use crate::gateway::{Mode, Route, Snapshot};
 use crate::metrics::Metrics;
 use crate::operation;
 use crate::reply::{self, Reply};
-use crate::route::{Found, check_path};
+use crate::route::Found;
 use crate::tunnel;
 use crate::upstream::Lease;
 
@@ -162,7 +162,7 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, notes: &mut Notes) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, notes: &mut Notes) -> Result<Box<HttpPeer>> {
         let route = notes.route.as_ref().ok_or_else(|| Error::new(ErrorType::InternalError))?;
         let avoid = notes.lease.as_ref().map(|lease| lease.server().address);
         let lease = route.upstream.pick(avoid);
@@ -170,7 +170,10 @@ impl ProxyHttp for Gateway {
         let options = &route.upstream.options;
         peer.options.connection_timeout = Some(options.connect_timeout);
         peer.options.total_connection_timeout = Some(options.connect_timeout);
-        peer.options.read_timeout = Some(options.read_timeout);
+        // While a body is on its way, a server is silent because it waits for the client.
+        let uploading = notes.snapshot.as_ref().filter(|_| !session.is_body_empty());
+        let wait = uploading.map_or(Duration::ZERO, |snapshot| snapshot.client_timeout);
+        peer.options.read_timeout = Some(options.read_timeout + wait);
         peer.options.write_timeout = Some(options.read_timeout);
         peer.options.idle_timeout = Some(options.idle_timeout);
         notes.lease = Some(lease);
@@ -348,7 +351,7 @@ impl Gateway {
         let in_time = pingora_timeout::timeout(route.timeout, async {
             let max_body = match route.mode {
                 Mode::Exchange { max_body, .. } => max_body as u64,
-                Mode::Stream { max_body } => max_body.unwrap_or(u64::MAX),
+                Mode::Stream { max_body, .. } => max_body.unwrap_or(u64::MAX),
                 Mode::Tunnel { .. } => 0,
             };
             let downstream = &mut *session.downstream_session;
@@ -499,9 +502,9 @@ fn find<'a>(
     let raw = std::str::from_utf8(head.raw_path())
         .map_err(|_| Reject::new(Cause::BadRequest, "target_not_ascii"))?;
     let path = raw.split_once('?').map_or(raw, |(path, _)| path);
-    check_path(path).map_err(|fault| Reject::new(Cause::BadRequest, fault.as_str()))?;
     let host = head.headers.get(HOST).and_then(|h| h.to_str().ok()).unwrap_or("");
-    match snapshot.table.find(snapshot.listener(listener), host, method, path) {
+    let found = snapshot.find(snapshot.listener(listener), host, method, path);
+    match found.map_err(|fault| Reject::new(Cause::BadRequest, fault.as_str()))? {
         Found::Route(route) => Ok(route),
         Found::MethodNotAllowed(allow) => {
             Err(Reject::new(Cause::MethodNotAllowed, "method_not_allowed").with(Hint::Allow(allow.into())))

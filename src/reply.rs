@@ -120,12 +120,7 @@ mod tests {
     use super::*;
 
     fn reply(reject: &Reject) -> (ResponseHeader, String) {
-        let cors = cors::Policy {
-            origins: cors::Origins::Any,
-            allow_headers: None,
-            credentials: false,
-            max_age: Duration::ZERO,
-        };
+        let cors = cors::Config::default().policy().unwrap();
         let to = To {
             answers: &Answers::default(),
             cors: &cors,

@@ -5,6 +5,8 @@
 //! alone decides: if its routes do not take the method, nothing more general is asked.
 //! [`check_path`] refuses paths that another hop could read differently.
 
+mod object;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -304,6 +306,25 @@ impl<T> Table<T> {
             Some(slot) => Found::Route(&self.routes[slot.route as usize]),
             None => Found::MethodNotAllowed(entry.methods()),
         }
+    }
+
+    /// Finds the route of a request whose path [`check_path`] refuses, if it is one that `takes` names of
+    /// objects and the path leads to it in every reading.
+    pub fn find_object(
+        &self,
+        listener: Option<&str>,
+        host: &str,
+        method: &Method,
+        path: &str,
+        takes: impl FnOnce(&T) -> bool,
+    ) -> Option<&T> {
+        let found = |path: &str| match self.find(listener, host, method, path) {
+            Found::Route(route) => Some(route),
+            Found::MethodNotAllowed(_) | Found::None => None,
+        };
+        let route = found(path).filter(|route| takes(route))?;
+        let leads_there = |reading: &String| found(reading).is_some_and(|other| std::ptr::eq(other, route));
+        object::readings(path)?.iter().all(leads_there).then_some(route)
     }
 
     fn of_listener(&self, listener: Option<&str>) -> &Hosts {

@@ -9,6 +9,7 @@
 //! - cors:
 //!     allow_origins: [https://app.example.com]     # default: ["*"]
 //!     allow_headers: [Signature, Signature-Input]  # default: whatever a page asks for
+//!     expose_headers: [ETag]                       # beside ours and the basic ones; default: none
 //!     allow_credentials: true                      # default: false; only with listed origins
 //!     max_age: 10m                                 # default: 2h
 //! ```
@@ -23,6 +24,7 @@ use async_trait::async_trait;
 use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Deserializer, de};
 
+use self::policy::EXPOSED;
 pub use self::policy::{Origins, Policy, Preflight, is_cors_header};
 use crate::authority::parse_authority;
 use crate::context::Context;
@@ -37,6 +39,8 @@ pub struct Config {
     pub allow_origins: Origins,
     /// What headers they may send; `None` is whatever the preflight asks for.
     pub allow_headers: Option<HeaderNames>,
+    /// What pages may read of an answer, beside the gateway's headers and the basic ones.
+    pub expose_headers: Option<HeaderNames>,
     /// Whether cookies may come along.
     pub allow_credentials: bool,
     /// How long a browser may remember a preflight.
@@ -49,6 +53,7 @@ impl Default for Config {
         Self {
             allow_origins: Origins::Any,
             allow_headers: None,
+            expose_headers: None,
             allow_credentials: false,
             max_age: Duration::from_secs(2 * 60 * 60),
         }
@@ -74,9 +79,18 @@ impl Config {
         Ok(Policy {
             origins: self.allow_origins.clone(),
             allow_headers: self.allow_headers.as_ref().map(|HeaderNames(names)| names.clone()),
+            exposed: self.exposed(),
             credentials: self.allow_credentials,
             max_age: self.max_age,
         })
+    }
+
+    fn exposed(&self) -> HeaderValue {
+        let theirs = self.expose_headers.as_ref().and_then(|HeaderNames(names)| names.to_str().ok());
+        let theirs = theirs.filter(|names| !names.is_empty());
+        let all = theirs.map(|names| format!("{EXPOSED}, {names}"));
+        // Names of headers are a value of one, however many.
+        all.and_then(|all| HeaderValue::from_str(&all).ok()).unwrap_or(HeaderValue::from_static(EXPOSED))
     }
 
     pub(crate) fn build(&self, _deps: &Deps) -> Result<Cors, BuildError> {
@@ -197,6 +211,14 @@ mod tests {
         let policy = chain.cors().unwrap();
         assert_eq!(policy.origins, Origins::Listed(vec![HeaderValue::from_static("https://a.b")]));
         assert_eq!((policy.credentials, policy.max_age), (false, Duration::from_secs(600)));
+    }
+
+    #[test]
+    fn pages_may_read_more_than_what_is_ours() {
+        let exposed = |yaml: &str| chain(yaml).cors().unwrap().exposed.clone();
+        assert_eq!(exposed("- cors: {}"), EXPOSED);
+        assert_eq!(exposed("- cors: { expose_headers: [] }"), EXPOSED);
+        assert_eq!(exposed("- cors: { expose_headers: [ETag, x-a] }"), format!("{EXPOSED}, ETag, x-a"));
     }
 
     #[test]

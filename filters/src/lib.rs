@@ -356,6 +356,9 @@ pub enum BuildError {
     /// A header in `also` that is not a header name, or that the gateway itself must set.
     #[error("`also` holds something that is no header name, or one the upstream cannot do without")]
     BadHeader,
+    /// A header that is both removed and kept.
+    #[error("`also` names Authorization, which `keep_sigv4` keeps\nhint: leave out one of them")]
+    StripsWhatItKeeps,
     /// Edits of headers that cannot be.
     #[error(transparent)]
     Headers(#[from] headers::BadEdit),

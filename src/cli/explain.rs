@@ -5,10 +5,10 @@ use http::Method;
 use imgate_filters::Fact;
 
 use super::{ConfigFile, Failure, runtime, say};
-use crate::config::{Config, Suggestion};
+use crate::config::{Config, Paths, Suggestion};
 use crate::gateway::{Mode, Route, Shared, Snapshot};
 use crate::metrics::Metrics;
-use crate::route::{Found, check_path};
+use crate::route::Found;
 
 /// Shows the route of a request: its chain, what is stripped and what is injected.
 #[derive(Debug, Args)]
@@ -64,10 +64,14 @@ impl Explain {
     fn describe(&self, snapshot: &Snapshot, listener: Option<&str>, method: &Method, path: &str) -> String {
         let on = listener.map_or_else(String::new, |name| format!(" on listener {name}"));
         let asked = format!("{method} {path}{on}");
-        if let Err(fault) = check_path(path) {
-            return format!("{asked}\n  refused: 400, the path can be read in two ways ({})", fault.as_str());
-        }
-        match snapshot.table.find(listener, &self.host, method, path) {
+        let found = match snapshot.find(listener, &self.host, method, path) {
+            Ok(found) => found,
+            Err(fault) => {
+                let why = fault.as_str();
+                return format!("{asked}\n  refused: 400, the path can be read in two ways ({why})");
+            }
+        };
+        match found {
             Found::Route(route) => format!("{asked}\n{}", describe(route, path)),
             Found::MethodNotAllowed(allow) => format!("{asked}\n  refused: 405, this path takes {allow}"),
             Found::None => format!("{asked}\n  refused: 404, no route"),
@@ -127,10 +131,14 @@ fn way(route: &Route) -> String {
         Mode::Exchange { max_body, .. } => {
             format!("exchange: whole request (at most {max_body} bytes), whole answer")
         }
-        Mode::Stream { max_body: Some(max) } => {
-            format!("stream: bytes as they come, at most {max} from the client")
+        Mode::Stream { max_body, paths } => {
+            let bound = max_body.map_or_else(String::new, |max| format!(", at most {max} from the client"));
+            let names = match paths {
+                Paths::Plain => "",
+                Paths::ObjectNames => "; paths are names of objects",
+            };
+            format!("stream: bytes as they come{bound}{names}")
         }
-        Mode::Stream { max_body: None } => "stream: bytes as they come".to_owned(),
         Mode::Tunnel { idle_timeout } => {
             format!("tunnel: WebSocket, ended after {} s of silence", idle_timeout.as_secs())
         }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use imgate_filters::chain::{Chain, ChainError};
 use imgate_filters::context::Fact;
 use imgate_filters::rules::Bind;
-use imgate_filters::{BodyUse, BuildError, Deps, Filter, Registry, Rule};
+use imgate_filters::{BodyUse, BuildError, Credentials, Deps, Filter, Registry, Rule};
 
 use super::error::{ConfigError, Fault};
-use super::meaning::{self, Config, Mode, Route};
+use super::meaning::{self, Config, Mode, Paths, Route};
 use super::problem::Problem;
 use super::suggest::Suggestion;
 use crate::route::Pattern;
@@ -47,7 +47,7 @@ impl Config {
                 continue;
             };
             let of_route = |problem| Fault::new(route.mark.clone(), &*route.name, problem);
-            faults.extend(rules(route, chain).map(of_route));
+            faults.extend(rules(route, chain).or_else(|| unstripped(route, chain)).map(of_route));
             if route.chain.is_some() && seen.insert(&route.place) {
                 let problems = [streamed(route, chain), unproven(route, chain)];
                 let fault = |problem| Fault::new(route.entry.clone(), &*route.place, problem);
@@ -111,6 +111,13 @@ fn streamed(route: &Route, chain: &Chain) -> Option<Problem> {
     let injector = find(|filter| filter.writes().contains(&Fact::Injected));
     let reads = reader.map(|named| Problem::StreamedBody(named.name));
     reads.or_else(|| injector.map(|named| Problem::StreamedToken(named.name)))
+}
+
+/// Credentials are for the gateway and OpenIM; the storage may be anybody's.
+fn unstripped(route: &Route, chain: &Chain) -> Option<Problem> {
+    let names = matches!(route.mode, Mode::Stream { paths: Paths::ObjectNames, .. });
+    let strips = chain.filters().iter().any(|named| named.filter.credentials() == Credentials::Strips);
+    (names && !strips).then_some(Problem::UnstrippedObjects)
 }
 
 fn unproven(route: &Route, chain: &Chain) -> Option<Problem> {

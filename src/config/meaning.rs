@@ -244,6 +244,15 @@ impl fmt::Display for Line {
     }
 }
 
+/// What a stream takes for a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paths {
+    /// What every hop reads in the same way.
+    Plain,
+    /// Names of objects, escaped in any way, as long as they lead nowhere else in any reading.
+    ObjectNames,
+}
+
 /// How a route's requests reach its upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -258,6 +267,8 @@ pub enum Mode {
     Stream {
         /// The largest body taken, in bytes, if there is a limit.
         max_body: Option<u64>,
+        /// What paths it takes.
+        paths: Paths,
     },
     /// A WebSocket.
     Tunnel {

@@ -27,7 +27,7 @@ pub use imgate_filters::secret::{SecretError, SecretSource};
 pub use self::chains::Chains;
 pub use self::error::{ConfigError, Fault};
 pub use self::meaning::{
-    Chain, Closed, Config, Identity, Limits, Line, Listener, Mode, Route, Step, StoreSource, Upstream,
+    Chain, Closed, Config, Identity, Limits, Line, Listener, Mode, Paths, Route, Step, StoreSource, Upstream,
 };
 pub use self::problem::{Beside, Found, HostForm, Kind, Overlap, Problem};
 pub use self::public_url::{BadUrl, PublicUrl};

@@ -270,6 +270,11 @@ pub enum Problem {
         "`{0}` sends an OpenIM token, so this route can neither stream nor be a WebSocket: OpenIM's word on the token would go to the client\nhint: leave out `stream: true`, or name another chain"
     )]
     StreamedToken(&'static str),
+    /// A route to storage that gets the client's credentials for OpenIM.
+    #[error(
+        "sends the client's credentials to the storage\nhint: name a chain with strip_credentials; its `keep_sigv4: true` leaves the storage's own"
+    )]
+    UnstrippedObjects,
     /// A route whose chain proves nothing.
     #[error(
         "its chain proves no caller\nhint: add a filter that does, or say `public: true` if anybody may call this"
@@ -413,6 +418,8 @@ pub enum Beside {
     Table,
     /// The route is no WebSocket.
     Request,
+    /// The route is no stream below a prefix.
+    NoObjects,
     /// There are no seal keys.
     NoSealKeys,
     /// The address is none of a Unix socket.
@@ -428,6 +435,7 @@ impl fmt::Display for Beside {
             Self::Stream => "for a stream",
             Self::Table => "for a table, which says it for each path",
             Self::Request => "but for a WebSocket",
+            Self::NoObjects => "but for a stream below a prefix",
             Self::NoSealKeys => "without `seal_keys`",
             Self::IpAddress => "but for a Unix socket",
             Self::NoTls => "without `tls`",

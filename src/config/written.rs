@@ -220,6 +220,7 @@ pub(super) struct Route {
     #[serde(default)]
     pub(super) public: bool,
     pub(super) stream: Option<Spanned<bool>>,
+    pub(super) object_names: Option<Spanned<bool>>,
     pub(super) replay_safe: Option<Spanned<bool>>,
     pub(super) timeout: Option<Spanned<Timeout>>,
     pub(super) idle_timeout: Option<Spanned<Timeout>>,

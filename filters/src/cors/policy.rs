@@ -29,15 +29,16 @@ pub struct Policy {
     pub origins: Origins,
     /// What headers they may send; `None` is whatever the preflight asks for.
     pub allow_headers: Option<HeaderValue>,
+    /// What its answers hold for pages to read, beside the basic headers.
+    pub exposed: HeaderValue,
     /// Whether cookies may come along; only with listed origins.
     pub credentials: bool,
     /// How long a browser may remember a preflight.
     pub max_age: Duration,
 }
 
-/// What a page may read beside the basic headers.
-const EXPOSED: HeaderValue =
-    HeaderValue::from_static("operationID, X-Server-Time, Retry-After, WWW-Authenticate");
+/// What of ours a page may read on every route.
+pub(super) const EXPOSED: &str = "operationID, X-Server-Time, Retry-After, WWW-Authenticate";
 
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
 
@@ -84,7 +85,7 @@ impl Policy {
         }
         let Some(allowed) = self.allowed(origin) else { return };
         set(head, ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
-        set(head, ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+        set(head, ACCESS_CONTROL_EXPOSE_HEADERS, self.exposed.clone());
         if self.credentials {
             set(head, ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         }
@@ -129,7 +130,8 @@ mod tests {
     use super::*;
 
     fn policy(origins: Origins) -> Policy {
-        Policy { origins, allow_headers: None, credentials: false, max_age: Duration::from_secs(600) }
+        let (exposed, max_age) = (HeaderValue::from_static(EXPOSED), Duration::from_secs(600));
+        Policy { origins, allow_headers: None, exposed, credentials: false, max_age }
     }
 
     fn listed() -> Policy {

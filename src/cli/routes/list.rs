@@ -198,7 +198,7 @@ impl<'a> RouteLine<'a> {
     fn new(Both { written, built }: Both<'a>) -> Self {
         let (way, max_body) = match written.mode {
             Mode::Exchange { max_body, .. } => ("exchange", u64::try_from(max_body).ok()),
-            Mode::Stream { max_body } => ("stream", max_body),
+            Mode::Stream { max_body, .. } => ("stream", max_body),
             Mode::Tunnel { .. } => ("websocket", None),
         };
         Self {

@@ -11,7 +11,7 @@ use serde_saphyr::{Location, Spanned};
 
 use super::edge::{MAX_BODY, bounded};
 use super::{Faults, pattern};
-use crate::config::meaning::{Chain, Closed, Limits, Mode, Route, Upstream};
+use crate::config::meaning::{Chain, Closed, Limits, Mode, Paths, Route, Upstream};
 use crate::config::period::Timeout;
 use crate::config::problem::{Beside, Found, HostForm, Overlap, Problem};
 use crate::config::public_url::is_host;
@@ -268,12 +268,18 @@ impl Routes<'_> {
             return Mode::Tunnel { idle_timeout: idle_timeout(faults, entry) };
         }
         if streams {
-            return Mode::Stream { max_body: written.max_body.as_ref().map(|size| size.value.0) };
+            let max_body = written.max_body.as_ref().map(|size| size.value.0);
+            return Mode::Stream { max_body, paths: paths(written) };
         }
         let max_body = bounded(faults, written.max_body.as_ref(), &entry.key("max_body"), MAX_BODY);
         let replay_safe = written.replay_safe.as_ref().is_some_and(|safe| safe.value);
         Mode::Exchange { max_body: max_body.unwrap_or(self.limits.body), replay_safe }
     }
+}
+
+fn paths(written: &written::Route) -> Paths {
+    let names = written.object_names.as_ref().is_some_and(|names| names.value);
+    if names { Paths::ObjectNames } else { Paths::Plain }
 }
 
 fn named<'a>(name: &str, known: impl Iterator<Item = &'a Arc<str>> + Clone) -> Result<Arc<str>, Suggestion> {
@@ -335,6 +341,7 @@ fn check_keys(faults: &mut Faults, entry: &Entry<'_>, is_websocket: bool, stream
         value.as_ref().map(|value| value.referenced)
     }
     let written = entry.written;
+    let names = streams && written.prefix.is_some();
     let keys = [
         ("stream", at(&written.stream), is_websocket.then_some(Beside::Websocket)),
         ("max_body", at(&written.max_body), is_websocket.then_some(Beside::Websocket)),
@@ -344,6 +351,7 @@ fn check_keys(faults: &mut Faults, entry: &Entry<'_>, is_websocket: bool, stream
         ("bind", at(&written.bind), is_websocket.then_some(Beside::Websocket)),
         ("replay_safe", at(&written.replay_safe), is_websocket.then_some(Beside::Websocket)),
         ("replay_safe", at(&written.replay_safe), streams.then_some(Beside::Stream)),
+        ("object_names", at(&written.object_names), (!names).then_some(Beside::NoObjects)),
         ("idle_timeout", at(&written.idle_timeout), (!is_websocket).then_some(Beside::Request)),
     ];
     for (key, at, beside) in keys {
@@ -384,7 +392,7 @@ fn special(faults: &mut Faults, options: &table::Options, place: &str, route: &m
         Mode::Exchange { max_body, .. } => {
             *max_body = bounded(faults, Some(size), place, MAX_BODY).unwrap_or(*max_body);
         }
-        Mode::Stream { max_body } => {
+        Mode::Stream { max_body, .. } => {
             let Size(bytes) = size.value;
             *max_body = Some(bytes);
         }
