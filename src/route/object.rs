@@ -6,32 +6,27 @@
 
 use percent_encoding::percent_decode_str;
 
-use super::{PathFault, check_path};
-
 /// How often a path is decoded behind us: by the storage, and by a careless proxy before it.
 const DECODED: usize = 2;
 
 /// How else a path can be read; `None` if it holds what no name may hold: a dot segment or a control
 /// character in any reading, a malformed escape, a bare delimiter or a bare byte outside visible ASCII.
 pub(super) fn readings(path: &str) -> Option<[String; DECODED]> {
-    path.strip_prefix('/')?.split('/').all(is_spelled_well).then_some(())?;
+    is_spelled_well(path).then_some(())?;
     let once = reading(path)?;
     let twice = reading(&once)?;
     Some([once, twice])
 }
 
-/// Whether a segment is escaped where it must be. That it may be escaped elsewhere, too, is the point.
-fn is_spelled_well(segment: &str) -> bool {
-    match check_path(&format!("/{segment}")) {
-        Ok(()) | Err(PathFault::Disguise) => has_whole_escapes(segment),
-        Err(_) => false,
-    }
-}
-
-fn has_whole_escapes(segment: &str) -> bool {
+/// Whether all is escaped that must be. That more may be escaped is the point.
+fn is_spelled_well(path: &str) -> bool {
     let hex = |digit: Option<&u8>| digit.is_some_and(u8::is_ascii_hexdigit);
-    let bytes = segment.as_bytes();
-    memchr::memchr_iter(b'%', bytes).all(|at| hex(bytes.get(at + 1)) && hex(bytes.get(at + 2)))
+    let bytes = path.as_bytes();
+    bytes.iter().enumerate().all(|(at, byte)| match byte {
+        b'%' => hex(bytes.get(at + 1)) && hex(bytes.get(at + 2)),
+        b'\\' | b';' | b'#' | b'?' => false,
+        byte => byte.is_ascii_graphic(),
+    })
 }
 
 /// The path as somebody sees it who decodes it and skips empty segments.
@@ -55,4 +50,51 @@ fn reading(path: &str) -> Option<String> {
 fn is_dots(segment: &str) -> bool {
     let name = segment.split_once(';').map_or(segment, |(name, _)| name);
     name == "." || name == ".."
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_read_as_hops_behind_us_could_read_it() {
+        let cases = [
+            ("/b/plain", "/b/plain", "/b/plain"),
+            ("/b//a///c//", "/b/a/c/", "/b/a/c/"),
+            ("/b/%61%2Fc%5cd", "/b/a/c/d", "/b/a/c/d"),
+            ("/b/%2561%252f/", "/b/%61%2f/", "/b/a/"),
+            ("/b/100%25.png", "/b/100%.png", "/b/100%.png"),
+            ("/b/%E5%9B%BE%ff", "/b/\u{56fe}\u{fffd}", "/b/\u{56fe}\u{fffd}"),
+            ("/b/a%3Bx/...", "/b/a;x/...", "/b/a;x/..."),
+            ("/", "/", "/"),
+        ];
+        for (path, once, twice) in cases {
+            assert_eq!(readings(path), Some([once.to_owned(), twice.to_owned()]), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_no_name_may_hold_has_no_reading() {
+        for path in [
+            "/b/..",
+            "/b/./a",
+            "/b/%2e%2E/a",
+            "/b/a%2f.%2e",
+            "/b/%252e%252e",
+            "/b/..%3bx",
+            "/b/%5c..",
+            "/b/%00",
+            "/b/%250a",
+            "/b/%7f",
+            "/b/%",
+            "/b/%4",
+            "/b/%41%zz",
+            "/b/%41;x",
+            "/b/%41\\x",
+            "/b/%41 x",
+            "/b/%41\u{e9}",
+        ] {
+            assert_eq!(readings(path), None, "{path}");
+        }
+    }
 }

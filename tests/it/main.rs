@@ -25,6 +25,7 @@ mod http2;
 mod listeners;
 mod objects;
 mod proxy_protocol;
+mod objects_s3;
 mod rates;
 mod redis;
 mod reload;

@@ -31,7 +31,7 @@ async fn world() -> (Standin, Gateway) {
 }
 
 /// The most memory the process had so far, in bytes. Source: proc(5), `VmHWM`.
-fn peak_memory(gateway: &Gateway) -> usize {
+pub(crate) fn peak_memory(gateway: &Gateway) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024

@@ -42,6 +42,14 @@ fn routes_that_make_no_sense_are_refused() {
             "{ path: /x, upstream: chat, stream: true, replay_safe: true, public: true }",
             "`replay_safe` means nothing for a stream",
         ),
+        (
+            "{ prefix: /x/, upstream: chat, object_names: true, public: true }",
+            "`object_names` means nothing but for a stream below a prefix",
+        ),
+        (
+            "{ path: /x, upstream: chat, stream: true, object_names: true, public: true }",
+            "`object_names` means nothing but for a stream below a prefix",
+        ),
         ("{ path: /x, websocket: chat, idle_timeout: 30s, public: true }", "below 31 s"),
         ("{ path: /x, upstream: chat, methods: [], public: true }", "needs at least one entry"),
         ("{ path: /x, upstream: chat, methods: [get], public: true }", "unknown word `get`"),
@@ -283,6 +291,24 @@ fn a_route_that_sends_our_token_reads_the_answer() {
                 "{unread}"
             );
         }
+    }
+}
+
+#[test]
+fn storage_gets_no_credentials_of_ours() {
+    let built = |chain: &str, route: &str| {
+        let chain = format!("socket: [{{ verify_socket: {{}} }}]\n  objects: [{chain}]");
+        let base = with("socket: [{ operation_id: {} }, { verify_socket: {} }]", &chain);
+        let route = format!("prefix: /o/, upstream: chat, stream: true, public: true{route}");
+        let text = format!("{base}  - {{ {route} }}\n");
+        parse(&text).unwrap().build_chains(&deps()).err().map(|error| error.to_string())
+    };
+    let stripped = "{ operation_id: {} }, { strip_credentials: { keep_sigv4: true } }";
+    assert_eq!(built(stripped, ", object_names: true, chain: objects"), None);
+    assert_eq!(built("{ operation_id: {} }", ", chain: objects"), None);
+    for unstripped in [", object_names: true, chain: objects", ", object_names: true"] {
+        let error = built("{ operation_id: {} }", unstripped).expect(unstripped);
+        assert!(error.contains("/o/*: sends the client's credentials to the storage"), "{error}");
     }
 }
 
