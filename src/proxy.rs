@@ -235,6 +235,10 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         notes: &mut Notes,
     ) -> Result<()> {
+        // A stream never asks for another protocol, and Pingora looks only whether both sides agree.
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "nobody asked to switch").into_up());
+        }
         let dropped: Vec<_> =
             head.headers.keys().filter(|name| cors::is_cors_header(name)).cloned().collect();
         for name in &dropped {
