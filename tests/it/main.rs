@@ -18,6 +18,7 @@ mod crossed;
 mod doors;
 mod edge_filters;
 mod embedder;
+mod faults;
 mod front;
 mod heal;
 mod holes;

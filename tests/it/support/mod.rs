@@ -4,6 +4,7 @@
 pub(crate) mod certificates;
 mod client;
 pub(crate) mod command;
+pub(crate) mod fault_proxy;
 mod gateway;
 pub(crate) mod leaks;
 mod people;
