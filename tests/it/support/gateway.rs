@@ -22,6 +22,8 @@ pub(crate) struct Setup {
     pub(crate) program: PathBuf,
     /// The entries of `listeners`.
     pub(crate) listeners: String,
+    /// Where the access log goes.
+    pub(crate) access_log: String,
     pub(crate) store: String,
     pub(crate) cache: String,
     /// More lines of `identity`.
@@ -47,6 +49,7 @@ impl Setup {
         Self {
             program: env!("CARGO_BIN_EXE_imgate").into(),
             listeners: r#"{ address: "127.0.0.1:0" }"#.to_owned(),
+            access_log: "{ file: access.log }".to_owned(),
             store: format!("redis: {{ url: \"redis://{redis}\", timeout: 200ms }}"),
             cache: "ttl: 60s, stale_grace: 10s".to_owned(),
             identity: String::new(),
@@ -75,7 +78,7 @@ impl Setup {
 listeners: [{listeners}]
 admin: {{ address: "127.0.0.1:0" }}
 public_url: https://{HOST}
-access_log: {{ output: {{ file: access.log }} }}
+access_log: {{ output: {access_log} }}
 identity:
   store: {{ {store} }}
   admin_users: [imAdmin]
@@ -104,6 +107,7 @@ routes:
 {more}
 "#,
             listeners = self.listeners,
+            access_log = self.access_log,
             store = self.store,
             cache = self.cache,
             identity = self.identity,
