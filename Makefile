@@ -24,15 +24,18 @@ COMPARE_PACKAGES := redis-server nginx libnginx-mod-http-lua lua-resty-core lua-
 # Where `make compare` leaves its tables, and how long it measures.
 COMPARE_OUT ?= $(TARGET_DIR)/compare
 COMPARE_FLAGS ?=
+# The proxies that get the same bytes as the gateway, and where `make differential` leaves its tables.
+DIFFERENTIAL_PACKAGES := nginx haproxy
+DIFFERENTIAL_OUT ?= $(TARGET_DIR)/differential
 # How long `make fuzz` tries each target.
 FUZZ_SECONDS ?= 60
 
-.PHONY: help packages build-packages build demo test check fmt clippy doc deny fuzz bench compare audit cargo-deny cargo-fuzz ci
+.PHONY: help packages build-packages build demo test check fmt clippy doc deny fuzz bench compare differential audit cargo-deny cargo-fuzz ci
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	  /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 ##@ Build and run
 
@@ -90,6 +93,10 @@ compare: build ## Measure side by side with nginx, Lua and bare Pingora
 	  --target-dir $(TARGET_DIR)/pingora-bare
 	python3 benches/compare/run.py --imgate $(TARGET_DIR)/release/imgate \
 	  --pingora $(TARGET_DIR)/pingora-bare/release/pingora-bare --out $(COMPARE_OUT) $(COMPARE_FLAGS)
+
+differential: build ## Send the same raw requests to nginx, HAProxy and the gateway
+	@tests/install-packages.sh $(DIFFERENTIAL_PACKAGES)
+	python3 benches/differential/run.py --imgate $(TARGET_DIR)/release/imgate --out $(DIFFERENTIAL_OUT)
 
 cargo-fuzz:
 	@$(CARGO) fuzz --version >/dev/null 2>&1 || \

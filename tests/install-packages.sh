@@ -9,7 +9,7 @@ set -euo pipefail
 is_present() {
     case $1 in
         build-essential) command -v cc && command -v make ;;
-        cmake | curl | nginx | npm | openssl | redis-server | wrk) command -v "$1" || [[ -x /usr/sbin/$1 ]] ;;
+        cmake | curl | haproxy | nginx | npm | openssl | redis-server | wrk) command -v "$1" || [[ -x /usr/sbin/$1 ]] ;;
         golang-go) command -v go ;;
         nodejs) command -v node ;;
         # Debian splits `ensurepip` off, so `import venv` alone proves nothing.

@@ -82,8 +82,12 @@ fn whole(buf: &[u8]) -> Option<usize> {
     let head = buf.windows(4).position(|w| w == b"\r\n\r\n")? + 4;
     let text = String::from_utf8_lossy(&buf[..head]).to_ascii_lowercase();
     if text.contains("\r\ntransfer-encoding:") {
-        let end = buf[head..].windows(5).position(|w| w == b"0\r\n\r\n")?;
-        return Some(head + end + 5);
+        // Trailers stand between the last chunk and the end, should a gateway let any through.
+        let find = |from: usize, what: &[u8]| {
+            buf[from..].windows(what.len()).position(|w| w == what).map(|at| from + at + what.len())
+        };
+        let last = find(head - 2, b"\r\n0\r\n")?;
+        return find(last - 2, b"\r\n\r\n");
     }
     let length = text.split("\r\ncontent-length:").nth(1).and_then(|rest| rest.lines().next());
     let length: usize = length.map_or(0, |value| value.trim().parse().unwrap_or(usize::MAX / 2));
