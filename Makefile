@@ -27,10 +27,13 @@ COMPARE_FLAGS ?=
 # The proxies that get the same bytes as the gateway, and where `make differential` leaves its tables.
 DIFFERENTIAL_PACKAGES := nginx haproxy
 DIFFERENTIAL_OUT ?= $(TARGET_DIR)/differential
+# How long `make soak` goes on, and where it leaves its samples.
+SOAK_SECONDS ?= 1200
+SOAK_OUT ?= $(TARGET_DIR)/soak
 # How long `make fuzz` tries each target.
 FUZZ_SECONDS ?= 60
 
-.PHONY: help packages build-packages build demo test check fmt clippy doc deny fuzz bench compare differential audit cargo-deny cargo-fuzz ci
+.PHONY: help packages build-packages build demo test check fmt clippy doc deny fuzz bench compare differential soak audit cargo-deny cargo-fuzz ci
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } \
@@ -97,6 +100,12 @@ compare: build ## Measure side by side with nginx, Lua and bare Pingora
 differential: build ## Send the same raw requests to nginx, HAProxy and the gateway
 	@tests/install-packages.sh $(DIFFERENTIAL_PACKAGES)
 	python3 benches/differential/run.py --imgate $(TARGET_DIR)/release/imgate --out $(DIFFERENTIAL_OUT)
+
+soak: build ## Break every peer under load for SOAK_SECONDS, then tell whether all stayed flat
+	@tests/install-packages.sh redis-server
+	$(CARGO) build $(CARGO_FLAGS) --release --package openim-standin --bin openim-standin
+	python3 benches/soak/run.py --imgate $(TARGET_DIR)/release/imgate \
+	  --standin $(TARGET_DIR)/release/openim-standin --seconds $(SOAK_SECONDS) --out $(SOAK_OUT)
 
 cargo-fuzz:
 	@$(CARGO) fuzz --version >/dev/null 2>&1 || \
