@@ -27,6 +27,9 @@ pub enum PathFault {
     /// It has an escape of something that needs none or that a hop could take for a delimiter.
     #[error("a path escapes no letter, digit, `-`, `.`, `_`, `~`, `/`, `\\`, `%`, `;` or control character")]
     Disguise,
+    /// Its escapes are no UTF-8, which some hops read as `.` or `/` all the same.
+    #[error("the escapes of a path are UTF-8")]
+    NotUtf8,
 }
 
 impl PathFault {
@@ -40,6 +43,7 @@ impl PathFault {
             Self::Delimiter => "path_delimiter",
             Self::BadEscape => "path_bad_escape",
             Self::Disguise => "path_disguise",
+            Self::NotUtf8 => "path_not_utf8",
         }
     }
 }
@@ -48,7 +52,7 @@ impl PathFault {
 ///
 /// # Errors
 /// The path, as sent and without its query, is not absolute, has empty or dot segments, a delimiter or
-/// a byte outside visible ASCII, or an escape that is malformed or hides something.
+/// a byte outside visible ASCII, or an escape that is malformed, hides something or is no UTF-8.
 pub fn check_path(path: &str) -> Result<(), PathFault> {
     let Some(segments) = path.strip_prefix('/') else { return Err(PathFault::NotAbsolute) };
     if segments.is_empty() {
@@ -75,18 +79,32 @@ fn check_segment(segment: &str) -> Result<(), PathFault> {
         return Err(PathFault::DotSegment);
     }
     let bytes = segment.as_bytes();
+    let mut is_ascii = true;
     for (i, byte) in bytes.iter().enumerate() {
         match byte {
             b'\\' | b';' | b'#' | b'?' => return Err(PathFault::Delimiter),
-            b'%' => check_escape(bytes.get(i + 1..i + 3))?,
+            b'%' => is_ascii &= escaped(bytes.get(i + 1..i + 3))?.is_ascii(),
             byte if !byte.is_ascii_graphic() => return Err(PathFault::Byte),
             _ => {}
         }
     }
-    Ok(())
+    if is_ascii || std::str::from_utf8(&decode(bytes)).is_ok() { Ok(()) } else { Err(PathFault::NotUtf8) }
 }
 
-fn check_escape(digits: Option<&[u8]>) -> Result<(), PathFault> {
+/// The bytes that a segment stands for; its escapes are well formed.
+fn decode(segment: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(segment.len());
+    let mut rest = segment;
+    while let [first, behind @ ..] = rest {
+        let escape = (*first == b'%').then(|| escaped(behind.get(..2)).ok()).flatten();
+        decoded.push(escape.unwrap_or(*first));
+        rest = if escape.is_some() { &behind[2..] } else { behind };
+    }
+    decoded
+}
+
+/// The byte that these two digits stand for, if it may be escaped.
+fn escaped(digits: Option<&[u8]>) -> Result<u8, PathFault> {
     let value = |digit: u8| char::from(digit).to_digit(16);
     let Some(&[high, low]) = digits else { return Err(PathFault::BadEscape) };
     let (Some(high), Some(low)) = (value(high), value(low)) else { return Err(PathFault::BadEscape) };
@@ -94,7 +112,7 @@ fn check_escape(digits: Option<&[u8]>) -> Result<(), PathFault> {
     let hides = decoded.is_ascii_alphanumeric()
         || decoded.is_ascii_control()
         || matches!(decoded, b'-' | b'.' | b'_' | b'~' | b'/' | b'\\' | b'%' | b';');
-    if hides { Err(PathFault::Disguise) } else { Ok(()) }
+    if hides { Err(PathFault::Disguise) } else { Ok(decoded) }
 }
 
 #[cfg(test)]
@@ -103,7 +121,9 @@ mod tests {
 
     #[test]
     fn ambiguous_paths_are_refused() {
-        use PathFault::{BadEscape, Byte, Delimiter, Disguise, DotSegment, EmptySegment, NotAbsolute};
+        use PathFault::{
+            BadEscape, Byte, Delimiter, Disguise, DotSegment, EmptySegment, NotAbsolute, NotUtf8,
+        };
         let cases = [
             ("", NotAbsolute),
             ("*", NotAbsolute),
@@ -118,6 +138,10 @@ mod tests {
             ("/a/./b", DotSegment),
             ("/a/..", DotSegment),
             ("/a b", Byte),
+            ("/%c0%ae%c0%ae/a", NotUtf8),
+            ("/%ff", NotUtf8),
+            ("/%e5/%9b%be", NotUtf8),
+            ("/%e5a%9b%be", NotUtf8),
             ("/a\tb", Byte),
             ("/a\0", Byte),
             ("/a\u{7f}", Byte),
