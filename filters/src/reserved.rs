@@ -19,11 +19,20 @@ pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-p
 pub const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// Headers of one connection only (RFC 9110 section 7.6.1), and those by which a client could pass
-/// for a proxy or steer OpenIM.
+/// for a proxy or steer whoever is behind us: some frameworks take the path from `X-Original-URL` or
+/// `X-Rewrite-URL`, past the routes here.
 static NEVER: LazyLock<HashSet<HeaderName, RandomState>> = LazyLock::new(|| {
-    let names =
-        ["keep-alive", "proxy-connection", "http2-settings", "compression", "x-client-ip", "true-client-ip"]
-            .map(HeaderName::from_static);
+    let names = [
+        "keep-alive",
+        "proxy-connection",
+        "http2-settings",
+        "compression",
+        "x-client-ip",
+        "true-client-ip",
+        "x-original-url",
+        "x-rewrite-url",
+    ]
+    .map(HeaderName::from_static);
     let standard =
         [CONNECTION, TE, TRAILER, UPGRADE, PROXY_AUTHENTICATE, EXPECT, FORWARDED, X_REAL_IP, X_REQUEST_API];
     standard.into_iter().chain(names).collect()
