@@ -126,6 +126,8 @@ async fn stage() -> Stage {
     let upstream = Recorder::start().await;
     let mut setup = Setup::at(upstream.address, upstream.address, "");
     setup.store = "memory: {}".to_owned();
+    // Heads here come at once, or never whole.
+    setup.more = "limits: { head: { timeout: 2s } }".to_owned();
     setup.chains = "  open:
     - operation_id: {}
     - strip_credentials: {}"
@@ -145,7 +147,7 @@ pub(super) async fn run(number: u8) {
         for way in &case.on {
             let outcome = stage.play(case, *way).await;
             let wrong = outcome.compare(case, *way);
-            println!("row {number:02} {}, {way:?}: {}", case.name, outcome.summary());
+            eprintln!("row {number:02} {}, {way:?}: {}", case.name, outcome.summary());
             faults.extend(wrong.into_iter().map(|wrong| format!("{}, {way:?}: {wrong}", case.name)));
         }
     }
