@@ -69,9 +69,8 @@ async fn row_24_a_value_of_10_mib_is_nobodys_fault() {
     assert_eq!(reply.verdict(), (503, 20401), "{}", reply.text());
     w.serves().await;
     writer(&w.redis).await.put_token(&bob.user, &bob.token).await.unwrap();
-    let served = async || {
-        w.gateway.send(&bob.post(FRIENDS, r#"{"userID":"bob"}"#)).await.verdict() == (200, 0)
-    };
+    let served =
+        async || w.gateway.send(&bob.post(FRIENDS, r#"{"userID":"bob"}"#)).await.verdict() == (200, 0);
     eventually("bob is served with a token that is one", served).await;
 }
 

@@ -77,9 +77,14 @@ impl Case {
 #[serde(untagged, deny_unknown_fields)]
 enum Piece {
     Text(String),
-    Repeat { repeat: String, times: usize },
+    Repeat {
+        repeat: String,
+        times: usize,
+    },
     /// The end of what the client sends.
-    Shut { shut: bool },
+    Shut {
+        shut: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -290,7 +295,11 @@ impl Outcome {
     fn summary(&self) -> String {
         let (status, code) = (status(&self.answer), self.envelope().map_or(-1, |e| e.1));
         let closed = if self.closed { ", closed" } else { "" };
-        format!("{status}/{code}{closed}, {} whole, {} bytes upstream", self.seen.whole, self.seen.bytes.len())
+        format!(
+            "{status}/{code}{closed}, {} whole, {} bytes upstream",
+            self.seen.whole,
+            self.seen.bytes.len()
+        )
     }
 
     /// What kind of text the first answer is, and its code.
@@ -338,7 +347,10 @@ impl Outcome {
         };
         let mut wrong = Vec::new();
         if !reached {
-            wrong.push(format!("upstream {:?} expected, {} came whole of {text:?}", case.upstream, self.seen.whole));
+            wrong.push(format!(
+                "upstream {:?} expected, {} came whole of {text:?}",
+                case.upstream, self.seen.whole
+            ));
         }
         for lacks in case.lacks.iter().filter(|lacks| text.contains(lacks.as_str())) {
             wrong.push(format!("{lacks:?} came through: {text:?}"));

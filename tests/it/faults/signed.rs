@@ -99,8 +99,7 @@ async fn row_16_a_change_of_anything_signed_is_refused() {
         let (_, input) = sent.headers.iter().find(|(name, _)| name == "Signature-Input").unwrap().clone();
         parameter(&input, "keyid").to_owned()
     };
-    let as_bob =
-        edited(w.good(), "Signature-Input", |input| input.replace(&id_of(&w.good()), &id_of(&bobs)));
+    let as_bob = edited(w.good(), "Signature-Input", |input| input.replace(&id_of(&w.good()), &id_of(&bobs)));
     let cases: Vec<(&str, Sent, &[(u16, i64)])> = vec![
         ("method", Sent { method: "PUT".to_owned(), ..w.good() }, &[MISMATCH]),
         ("authority", edited(w.good(), "Host", |_| "other.example.com".to_owned()), &[NO_REQUEST, MISMATCH]),
@@ -113,7 +112,11 @@ async fn row_16_a_change_of_anything_signed_is_refused() {
         ("no query", target("/api/me"), &[MISMATCH]),
         ("an empty query", target("/api/me?"), &[NO_REQUEST, MISMATCH]),
         ("body", Sent { body: Some(BODY.replace("10", "11").into_bytes()), ..w.good() }, &[MISMATCH]),
-        ("a space in the body", Sent { body: Some(format!("{BODY} ").into_bytes()), ..w.good() }, &[MISMATCH]),
+        (
+            "a space in the body",
+            Sent { body: Some(format!("{BODY} ").into_bytes()), ..w.good() },
+            &[MISMATCH],
+        ),
         ("no body", Sent { body: None, ..w.good() }, &[MISMATCH, MALFORMED]),
         ("digest", edited(w.good(), "Content-Digest", |d| flip(d, 15)), &[MISMATCH]),
         ("no digest", w.good().without("Content-Digest"), &[MISMATCH, MALFORMED]),
@@ -124,7 +127,11 @@ async fn row_16_a_change_of_anything_signed_is_refused() {
         ("algorithm", input(|i| i.replace("hmac-sha256", "hmac-sha512")), &[MALFORMED]),
         ("a component less", input(|i| i.replace(" \"@query\"", "")), &[MALFORMED]),
         ("a component more", input(|i| i.replace("\"@query\"", "\"@query\" \"host\"")), &[MALFORMED]),
-        ("order of components", input(|i| i.replace("\"@path\" \"@query\"", "\"@query\" \"@path\"")), &[MALFORMED]),
+        (
+            "order of components",
+            input(|i| i.replace("\"@path\" \"@query\"", "\"@query\" \"@path\"")),
+            &[MALFORMED],
+        ),
         ("a parameter more", input(|i| format!("{i};expires=9999999999")), &[MALFORMED]),
         ("label", input(|i| i.replacen('=', "2=", 1)), &[MALFORMED]),
     ];
@@ -235,9 +242,8 @@ async fn row_21_a_compressed_body_is_never_inflated() {
     packed.write_all(&vec![b' '; 40 << 20]).unwrap();
     let packed = packed.finish().unwrap();
     assert!(packed.len() < 60_000);
-    let sent = |target: &str| {
-        w.ann.sign(Sent::new("POST", target).body(&packed)).header("Content-Encoding", "gzip")
-    };
+    let sent =
+        |target: &str| w.ann.sign(Sent::new("POST", target).body(&packed)).header("Content-Encoding", "gzip");
     // Where nobody reads it, it passes as it is.
     assert_eq!(w.gateway.send(&sent("/api/me")).await.verdict(), (200, 0));
     assert!(w.sidecar.take().bytes.ends_with(&packed));
