@@ -65,6 +65,14 @@ class Heard:
         is_status = len(words) > 1 and words[0].startswith(b"HTTP/") and words[1][:3].isdigit()
         return int(words[1][:3]) if is_status else 0
 
+    def code(self):
+        """The code of our envelope; none if the first answer has no such body."""
+        try:
+            envelope = json.loads(self.answer.partition(b"\r\n\r\n")[2])
+            return envelope["errCode"] if isinstance(envelope["errDlt"], str) else None
+        except (KeyError, TypeError, ValueError):
+            return None
+
     def whole(self):
         head, found, body = self.answer.partition(b"\r\n\r\n")
         for line in head.lower().split(b"\r\n"):
@@ -110,7 +118,7 @@ def play(target, case, way):
     speaker.join()
     time.sleep(ARRIVAL_SECONDS)
     came, whole = target.upstream.take()
-    return {"status": heard.status(), "closed": heard.ended, "whole": whole, "bytes": len(came), "came": came.decode("latin-1").lower()}
+    return {"status": heard.status(), "code": heard.code(), "closed": heard.ended, "whole": whole, "bytes": len(came), "came": came.decode("latin-1").lower()}
 
 
 def wrong(case, way, got):
@@ -120,6 +128,10 @@ def wrong(case, way, got):
         reasons.append(f"status {got['status']}, not of {case['status']}")
     if got["status"] and case.get("closed") not in (None, got["closed"]):
         reasons.append("closed" if got["closed"] else "not closed")
+    if got["status"] >= 400 and got["code"] not in case.get("code", [got["code"]]):
+        reasons.append(f"errCode {got['code']}")
+    if got["status"] >= 400 and got["code"] is None:
+        reasons.append("no envelope")
     reached = {"nothing": got["bytes"] == 0, "unfinished": got["whole"] == 0, "whole": got["whole"] == 1, "any": got["whole"] <= 1}
     if not reached[case.get("upstream", "nothing")]:
         reasons.append(f"{got['whole']} requests and {got['bytes']} bytes came through")
