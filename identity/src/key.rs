@@ -2,9 +2,13 @@
 
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 
 use crate::session::SessionId;
+use crate::store::Policy;
 use crate::user::UserId;
 
 /// A key with one place to fill: what stands before it is the prefix that Redis is asked to track.
@@ -75,6 +79,8 @@ pub struct KeyConfig {
     pub admin_token: String,
     /// Nonces seen, for `replay: redis`; the session and the nonce are appended.
     pub nonce: String,
+    /// Allowances that gateways share; the policy and the caller are appended.
+    pub rate: String,
     /// The mark that says this is the right store and it was not flushed.
     pub store_mark: String,
 }
@@ -87,6 +93,7 @@ impl Default for KeyConfig {
             token: "im:token:{user_id}".to_owned(),
             admin_token: "imgate:admin_token:{user_id}".to_owned(),
             nonce: "imgate:nonce:{nonce}".to_owned(),
+            rate: "imgate:rate:{caller}".to_owned(),
             store_mark: "imgate:store".to_owned(),
         }
     }
@@ -100,7 +107,15 @@ pub struct Keys {
     token: Template,
     admin_token: Template,
     nonce: Template,
+    rate: Template,
     store_mark: Box<str>,
+}
+
+/// Half a SHA-256 in base64url: what bounds, in a key, text that others chose.
+pub(crate) fn short_hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut hash = Sha256::new();
+    parts.into_iter().for_each(|part| hash.update(part));
+    URL_SAFE_NO_PAD.encode(&hash.finalize()[..16])
 }
 
 /// A record that a changed key belongs to.
@@ -132,10 +147,11 @@ impl Keys {
             token: Template::parse(&config.token, "user_id")?,
             admin_token: Template::parse(&config.admin_token, "user_id")?,
             nonce: Template::parse(&config.nonce, "nonce")?,
+            rate: Template::parse(&config.rate, "caller")?,
             store_mark: config.store_mark.as_str().into(),
         };
         let mut all: Vec<&str> = keys.tracked_prefixes().to_vec();
-        all.push(keys.nonce.prefix());
+        all.extend([keys.nonce.prefix(), keys.rate.prefix()]);
         for (i, a) in all.iter().enumerate() {
             let clash = |b: &&str| a.starts_with(*b) || b.starts_with(a);
             if all[i + 1..].iter().any(clash) || keys.store_mark.starts_with(a) {
@@ -175,6 +191,11 @@ impl Keys {
         format!("{}{session}:{nonce}", self.nonce.prefix)
     }
 
+    /// Where it is noted what is left to a caller under a policy.
+    pub(crate) fn rate(&self, policy: &Policy, caller: &[u8]) -> String {
+        format!("{}{}:{}", self.rate.prefix, policy.version(), short_hash([caller]))
+    }
+
     /// Where the store mark is.
     pub fn store_mark(&self) -> &str {
         &self.store_mark
@@ -200,6 +221,8 @@ impl Keys {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -212,6 +235,11 @@ mod tests {
             (keys.token(&user), "im:token:u1", Some(Tracked::User(user.clone()))),
             (keys.admin_token(&user), "imgate:admin_token:u1", Some(Tracked::Admin(user.clone()))),
             (keys.nonce(&id, "n"), "imgate:nonce:AAAAAAAAAAAAAAAAAAAAAA:n", None),
+            (
+                keys.rate(&Policy::new("per user", Duration::from_millis(50), 40), b"u1"),
+                "imgate:rate:GqAPvUuPfbLQMHL4bFxJ-w:u4IDDbwryroyqQvy4geoSg",
+                None,
+            ),
             (keys.store_mark().to_owned(), "imgate:store", None),
         ];
         for (key, spelled, tracked) in cases {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use redis::io::tcp::TcpSettings;
 use redis::{Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 
+use super::lookups::Lookups;
 use crate::secret::Secret;
 
 /// Bounds of the cache.
@@ -45,6 +46,8 @@ pub struct RedisConfig {
     pub connect_timeout: Duration,
     /// Whether a store without its mark is distrusted.
     pub require_mark: bool,
+    /// How reads are admitted.
+    pub lookups: Lookups,
 }
 
 impl RedisConfig {
@@ -57,6 +60,7 @@ impl RedisConfig {
             timeout: Duration::from_millis(100),
             connect_timeout: Duration::from_millis(500),
             require_mark: true,
+            lookups: Lookups::default(),
         }
     }
 }
@@ -79,6 +83,7 @@ pub(super) struct Target {
     pub(super) timeout: Duration,
     pub(super) connect_timeout: Duration,
     pub(super) require_mark: bool,
+    pub(super) lookups: Lookups,
 }
 
 impl fmt::Debug for Target {
@@ -106,6 +111,7 @@ impl RedisConfig {
             timeout: self.timeout,
             connect_timeout: self.connect_timeout,
             require_mark: self.require_mark,
+            lookups: self.lookups,
         })
     }
 }

@@ -11,9 +11,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::allowance::Taken;
 use super::cache::Caches;
 use super::decode::{RawTokens, RawUser};
 use super::unavailable::{Fault, Unavailable};
+use crate::gcra::Gcra;
 
 /// The data of an embedded store. Shared by whoever writes and whoever reads.
 #[derive(Default)]
@@ -202,5 +204,19 @@ impl Memory {
             data.put(key, Value::Text(b"1".to_vec()), Some(ttl));
         }
         Ok(fresh)
+    }
+
+    /// Counts a request under an allowance, of which a key is kept until it is whole again.
+    pub(super) fn take(&self, key: &str, gcra: Gcra) -> Result<Taken, Unavailable> {
+        let mut data = self.data.lock();
+        data.usable()?;
+        let whole = data.values.get(key).and_then(|held| held.expires);
+        let left = whole.map_or(Duration::ZERO, |end| end.saturating_duration_since(Instant::now()));
+        // No allowance takes five centuries to be whole.
+        let taken = Taken::of(gcra, u64::try_from(left.as_nanos()).unwrap_or(u64::MAX));
+        if let Taken::Passed { whole_in } = taken {
+            data.put(key, Value::Text(Vec::new()), Some(whole_in));
+        }
+        Ok(taken)
     }
 }

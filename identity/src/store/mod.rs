@@ -8,6 +8,7 @@
 //! the answer is [`Unavailable`]. If the link that announces changes dies without a word, a value that
 //! was changed since is served for at most the longer of 1.2 s and [`CacheConfig::stale_grace`].
 
+mod allowance;
 mod cache;
 mod commands;
 mod config;
@@ -15,6 +16,7 @@ mod decode;
 mod flight;
 mod layout;
 mod link;
+mod lookups;
 mod memory;
 mod source;
 mod stats;
@@ -28,13 +30,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::SemaphorePermit;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::error;
 
+pub use self::allowance::{Policy, Taken};
 pub use self::config::{BadRedisUrl, CacheConfig, RedisConfig};
 pub use self::layout::Layout;
+pub use self::lookups::{LookupRate, Lookups};
 pub use self::memory::Memory;
 pub use self::stats::{Failures, Stats};
 pub use self::unavailable::{Fault, Refusal, Unavailable};
@@ -46,15 +50,13 @@ use self::commands::Commands;
 use self::config::Target;
 use self::flight::{Accept, Flights};
 use self::link::Link;
+use self::lookups::Door;
 use self::source::{Redis, Source};
 use crate::seal::Seals;
 use crate::session::{Session, SessionId};
 use crate::time::UnixTime;
 use crate::token::OpenimToken;
 use crate::user::UserId;
-
-/// How many reads of the store may be under way at once.
-const MAX_LOADS: usize = 4096;
 
 /// Whether changes reach us and misses can be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +83,7 @@ pub struct Store {
     seals: Seals,
     /// For [`Store::probe`]; `None` for the store inside the process.
     target: Option<Target>,
-    loads: Semaphore,
+    door: Door,
     sessions: Flights<SessionId, Option<Arc<Session>>>,
     users: Flights<UserId, Arc<User>>,
     admins: Flights<UserId, Option<Arc<OpenimToken>>>,
@@ -128,12 +130,12 @@ impl Store {
     ) -> Result<Arc<Self>, BadRedisUrl> {
         let target = redis.into_target()?;
         let Layout { keys, seals } = layout.into();
-        let link = Link::new(cache.stale_grace);
+        let (link, door) = (Link::new(cache.stale_grace), Door::new(&target.lookups));
         let caches = Arc::new(Caches::new(keys, cache, link));
         let tracking = tokio::spawn(tracking::supervise(target.clone(), Arc::clone(&caches)));
         let commands = Commands::spawn(target.clone());
         let source = Source::Redis(Redis { commands, require_mark: target.require_mark });
-        Ok(Self::new(caches, source, seals, Some(target), Some(tracking)))
+        Ok(Self::new(caches, source, door, seals, Some(target), Some(tracking)))
     }
 
     /// Reads from a store inside the process.
@@ -141,12 +143,13 @@ impl Store {
         let Layout { keys, seals } = layout.into();
         let caches = Arc::new(Caches::new(keys, cache, Link::embedded()));
         memory.subscribe(&caches);
-        Self::new(caches, Source::Memory(memory), seals, None, None)
+        Self::new(caches, Source::Memory(memory), Door::new(&Lookups::default()), seals, None, None)
     }
 
     fn new(
         caches: Arc<Caches>,
         source: Source,
+        door: Door,
         seals: Seals,
         target: Option<Target>,
         tracking: Option<JoinHandle<()>>,
@@ -156,7 +159,7 @@ impl Store {
             source,
             seals,
             target,
-            loads: Semaphore::new(MAX_LOADS),
+            door,
             sessions: Flights::new(),
             users: Flights::new(),
             admins: Flights::new(),
@@ -223,8 +226,7 @@ impl Store {
     /// As [`Store::user`].
     pub async fn reread_user(&self, id: &UserId) -> Result<Arc<User>, Unavailable> {
         self.caches.forget_user(id);
-        let deadline = self.source.deadline();
-        self.users.join(id, Accept::New, deadline, self.load_user(id, deadline)).await
+        self.users.join(id, Accept::New, self.deadline(), self.load_user(id)).await
     }
 
     /// Reads a user past the cache, which keeps what it has until the answer is there: for a caller who
@@ -233,8 +235,7 @@ impl Store {
     /// # Errors
     /// As [`Store::user`].
     pub async fn refresh_user(&self, id: &UserId) -> Result<Arc<User>, Unavailable> {
-        let deadline = self.source.deadline();
-        self.users.join(id, Accept::New, deadline, self.load_user(id, deadline)).await
+        self.users.join(id, Accept::New, self.deadline(), self.load_user(id)).await
     }
 
     /// Forgets the cached token of an OpenIM admin and reads it anew, as [`Store::reread_user`] does.
@@ -243,8 +244,7 @@ impl Store {
     /// As [`Store::admin_token`].
     pub async fn reread_admin_token(&self, id: &UserId) -> Result<Option<Arc<OpenimToken>>, Unavailable> {
         self.caches.forget_admin(id);
-        let deadline = self.source.deadline();
-        self.admins.join(id, Accept::New, deadline, self.load_admin(id, deadline)).await
+        self.admins.join(id, Accept::New, self.deadline(), self.load_admin(id)).await
     }
 
     /// Notes that a session used a nonce, for every gateway to see, and forgets it after `ttl`.
@@ -289,54 +289,47 @@ impl Store {
 
     /// What the store did so far, for metrics.
     pub fn stats(&self) -> Stats {
-        self.caches.stats()
+        Stats { waiting: self.door.waiting() as u64, ..self.caches.stats() }
     }
 
     async fn miss_session(&self, id: &SessionId) -> Result<Option<Arc<Session>>, Unavailable> {
         self.caches.counters.misses.add();
-        let deadline = self.source.deadline();
         let load = async {
             // Another caller may have loaded it while this one was on its way here.
             match self.caches.session(id) {
                 Known::Present(session) => Ok(Some(session)),
                 Known::Absent => Ok(None),
-                Known::Nothing => self.load_session(id, deadline).await,
+                Known::Nothing => self.load_session(id).await,
             }
         };
-        self.sessions.join(id, Accept::UnderWay, deadline, load).await
+        self.sessions.join(id, Accept::UnderWay, self.deadline(), load).await
     }
 
     async fn miss_user(&self, id: &UserId) -> Result<Arc<User>, Unavailable> {
         self.caches.counters.misses.add();
-        let deadline = self.source.deadline();
         let load = async {
             match self.caches.user(id) {
                 Some(user) => Ok(user),
-                None => self.load_user(id, deadline).await,
+                None => self.load_user(id).await,
             }
         };
-        self.users.join(id, Accept::UnderWay, deadline, load).await
+        self.users.join(id, Accept::UnderWay, self.deadline(), load).await
     }
 
     async fn miss_admin(&self, id: &UserId) -> Result<Option<Arc<OpenimToken>>, Unavailable> {
         self.caches.counters.misses.add();
-        let deadline = self.source.deadline();
         let load = async {
             match self.caches.admin_token(id) {
                 Known::Present(token) => Ok(Some(token)),
                 Known::Absent => Ok(None),
-                Known::Nothing => self.load_admin(id, deadline).await,
+                Known::Nothing => self.load_admin(id).await,
             }
         };
-        self.admins.join(id, Accept::UnderWay, deadline, load).await
+        self.admins.join(id, Accept::UnderWay, self.deadline(), load).await
     }
 
-    async fn load_session(
-        &self,
-        id: &SessionId,
-        deadline: Instant,
-    ) -> Result<Option<Arc<Session>>, Unavailable> {
-        let _permit = self.begin()?;
+    async fn load_session(&self, id: &SessionId) -> Result<Option<Arc<Session>>, Unavailable> {
+        let (_place, deadline) = self.begin().await?;
         let ticket = self.caches.ticket(id);
         let raw = self.source.session(&self.caches.keys, id, deadline).await;
         let open = |json: Vec<u8>| decode::session(*id, &json, &self.seals);
@@ -346,8 +339,8 @@ impl Store {
         Ok(found)
     }
 
-    async fn load_user(&self, id: &UserId, deadline: Instant) -> Result<Arc<User>, Unavailable> {
-        let _permit = self.begin()?;
+    async fn load_user(&self, id: &UserId) -> Result<Arc<User>, Unavailable> {
+        let (_place, deadline) = self.begin().await?;
         let ticket = self.caches.ticket(id);
         let raw = self.source.user(&self.caches.keys, id, deadline).await;
         let user = raw.and_then(|raw| decode::user(id, &raw)).map(Arc::new);
@@ -356,12 +349,8 @@ impl Store {
         Ok(user)
     }
 
-    async fn load_admin(
-        &self,
-        id: &UserId,
-        deadline: Instant,
-    ) -> Result<Option<Arc<OpenimToken>>, Unavailable> {
-        let _permit = self.begin()?;
+    async fn load_admin(&self, id: &UserId) -> Result<Option<Arc<OpenimToken>>, Unavailable> {
+        let (_place, deadline) = self.begin().await?;
         let ticket = self.caches.ticket(id);
         let raw = self.source.admin_token(&self.caches.keys, id, deadline).await;
         let found = raw.and_then(|raw| raw.map(|token| decode::admin_token(id, &token)).transpose());
@@ -370,12 +359,17 @@ impl Store {
         Ok(found)
     }
 
-    fn begin(&self) -> Result<SemaphorePermit<'_>, Unavailable> {
+    /// When a call that begins now has to be over, its turn waited for.
+    fn deadline(&self) -> Instant {
+        self.source.deadline() + self.door.wait()
+    }
+
+    /// Waits for the turn to read; tells when the read has to be over.
+    async fn begin(&self) -> Result<(SemaphorePermit<'_>, Instant), Unavailable> {
+        let place = self.door.enter(self.source.is_up()).await;
+        let place = place.inspect_err(|why| self.caches.counters.failed(*why))?;
         self.caches.counters.loads.add();
-        self.loads.try_acquire().map_err(|_| {
-            self.caches.counters.failed(Unavailable::Overloaded);
-            Unavailable::Overloaded
-        })
+        Ok((place, self.source.deadline()))
     }
 
     /// Counts a load that failed; what is broken in the store is also reported by name.

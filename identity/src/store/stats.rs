@@ -25,6 +25,8 @@ pub struct Stats {
     pub link_losses: u64,
     /// Entries held now, those that are no longer served included.
     pub entries: u64,
+    /// Lookups that wait for their turn to read the store now.
+    pub waiting: u64,
 }
 
 /// Failed reads, by cause.
@@ -131,6 +133,7 @@ impl Counters {
             flushes: self.flushes.sum(),
             link_losses: self.link_losses.sum(),
             entries: entries as u64,
+            waiting: 0,
         }
     }
 }
