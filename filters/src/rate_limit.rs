@@ -1,19 +1,20 @@
 //! Lets each caller, device, address or route through so often and no more.
 //!
 //! `rate` is what goes on for ever, `burst` how many may come at once; both hold exactly, in any stretch
-//! of time, on this node. A request above them is refused with 429 and told when to come back. What
+//! of time, on this node or, `shared`, on all that have one store. A request above them is refused with 429 and told when to come back. What
 //! counts by user, session or device needs a proven user above it; what counts by address or route can
 //! stand first and spare the rest of the chain. Limits that say the same are one limit wherever they
-//! stand, unless `name` tells them apart; a reload keeps its counts. See `memory.rs` for what is kept.
+//! stand, unless `name` tells them apart; a reload keeps its counts.
 //!
 //! ```yaml
 //! - rate_limit: { per: address, rate: 100/s, burst: 200 }
 //! - rate_limit: { per: [user, route], rate: 30/m, burst: 10, name: search, max_keys: 100000 }
+//! - rate_limit: { per: user, rate: 5/s, burst: 20, scope: shared, when_store_is_away: local }
 //! ```
 
-mod gcra;
 mod key;
 mod memory;
+mod shared;
 #[cfg(test)]
 mod tests;
 
@@ -23,15 +24,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use imgate_identity::gcra::Gcra;
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
 
-use self::gcra::Gcra;
 pub use self::key::{Part, Per};
 use self::memory::Limit;
-pub use self::memory::{MAX_KEYS, RateMemory};
+pub use self::memory::{MAX_KEYS, RateMemory, SharedCounts};
+pub use self::shared::{Away, Scope};
+use self::shared::{Shared, refused};
 use crate::context::{Context, Fact};
-use crate::reject::{Cause, Hint, Reject};
+use crate::reject::Reject;
 use crate::{BuildError, Deps, Filter, Flow, Request, Shadow};
 
 /// The longest an allowance may take to be whole again: a key is remembered that long.
@@ -53,6 +56,12 @@ pub struct Config {
     /// How many keys are held; without it, all limits that do not say share [`MAX_KEYS`] evenly.
     #[serde(default)]
     pub max_keys: Option<usize>,
+    /// Who shares an allowance.
+    #[serde(default)]
+    pub scope: Scope,
+    /// What becomes of requests while the store is away, for what is shared.
+    #[serde(default)]
+    pub when_store_is_away: Option<Away>,
 }
 
 /// Why a limit makes no sense.
@@ -69,12 +78,21 @@ pub enum BadLimit {
         "burst takes more than a day to be whole again at this rate\nhint: a smaller burst, or a higher rate"
     )]
     SlowRefill,
+    /// Nothing is asked of the store.
+    #[error(
+        "when_store_is_away means nothing for a limit that each gateway counts for itself\nhint: add `scope: shared`, or take it out"
+    )]
+    NotShared,
 }
 
 impl Config {
     pub(crate) fn build(&self, deps: &Deps) -> Result<RateLimit, BuildError> {
         self.check()?;
-        Ok(RateLimit { limit: deps.rates.open(self), config: self.clone() })
+        let shared = match self.scope {
+            Scope::Node => None,
+            Scope::Shared => Some(Shared::new(self, &deps.store)),
+        };
+        Ok(RateLimit { limit: deps.rates.open(self), shared, config: self.clone() })
     }
 
     fn check(&self) -> Result<(), BadLimit> {
@@ -83,6 +101,9 @@ impl Config {
         }
         if self.max_keys == Some(0) {
             return Err(BadLimit::NoKeys);
+        }
+        if self.scope == Scope::Node && self.when_store_is_away.is_some() {
+            return Err(BadLimit::NotShared);
         }
         let refill = Duration::from_nanos(self.rate.interval()).checked_mul(self.burst);
         if refill.is_none_or(|refill| refill > MAX_REFILL) { Err(BadLimit::SlowRefill) } else { Ok(()) }
@@ -140,7 +161,7 @@ impl Rate {
     }
 
     /// How far apart requests are at this rate, in nanoseconds; rounded up, so never more than the rate.
-    fn interval(self) -> u64 {
+    pub fn interval(self) -> u64 {
         (self.unit.secs() * 1_000_000_000).div_ceil(u64::from(self.count))
     }
 }
@@ -166,6 +187,7 @@ impl<'de> Deserialize<'de> for Rate {
 pub(crate) struct RateLimit {
     config: Config,
     limit: Arc<Limit>,
+    shared: Option<Shared>,
 }
 
 #[async_trait]
@@ -179,15 +201,17 @@ impl Filter for RateLimit {
     }
 
     fn summary(&self) -> String {
-        let Config { per, rate, burst, .. } = &self.config;
-        format!("lets through {rate} per {per}, {burst} at once")
+        let Config { per, rate, burst, scope, .. } = &self.config;
+        let together = if *scope == Scope::Shared { ", on all gateways together" } else { "" };
+        format!("lets through {rate} per {per}, {burst} at once{together}")
     }
 
     async fn request(&self, _request: &mut Request<'_>, cx: &mut Context) -> Result<Flow, Reject> {
         let key = self.config.per.key(cx)?;
-        match self.limit.admit(key, cx.arrived) {
-            Ok(()) => Ok(Flow::Continue),
-            Err(wait) => Err(Reject::new(Cause::RateLimited, "rate_limited").with(Hint::RetryAfter(wait))),
+        match &self.shared {
+            Some(shared) => shared.admit(&self.limit, key, cx.arrived).await?,
+            None => self.limit.admit(key, cx.arrived).map_err(refused)?,
         }
+        Ok(Flow::Continue)
     }
 }

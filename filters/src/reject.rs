@@ -8,6 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use http::StatusCode;
+use imgate_identity::pace::spread;
 use imgate_identity::store::Unavailable;
 use imgate_identity::time::UnixTime;
 use serde::Deserialize;
@@ -288,8 +289,21 @@ impl Reject {
 /// How long a client waits before it tries a store or upstream that is away again.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// How long a client waits at most before it tries a gateway again that has too much to do.
+pub const BACK_OFF: Duration = Duration::from_secs(5);
+
+impl Reject {
+    /// Refuses what is too much for the gateway now; the client is told to come back, each at another time.
+    pub fn overloaded(reason: &'static str) -> Self {
+        Self::new(Cause::Overloaded, reason).with(Hint::RetryAfter(spread(Duration::ZERO, BACK_OFF)))
+    }
+}
+
 impl From<Unavailable> for Reject {
     fn from(why: Unavailable) -> Self {
+        if why == Unavailable::Overloaded {
+            return Self::overloaded("too_many_lookups");
+        }
         Self::new(Cause::StoreUnavailable, why.as_str()).with(Hint::RetryAfter(RETRY_AFTER))
     }
 }

@@ -15,12 +15,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use imgate_identity::gcra::{Gcra, Nanos};
 use indexmap::IndexMap;
 use indexmap::map::raw_entry_v1::{RawEntryApiV1 as _, RawEntryMut};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::Config;
-use super::gcra::{Gcra, Nanos};
 
 /// How many keys all limits together hold that do not say how many they may.
 pub const MAX_KEYS: usize = 1_000_000;
@@ -49,6 +49,33 @@ struct Tally {
     /// How many limits share [`MAX_KEYS`].
     sharing: AtomicUsize,
     overflows: AtomicU64,
+    shared: [AtomicU64; 4],
+}
+
+/// What became of a request under a limit that gateways share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// The store let it pass.
+    Passed,
+    /// The store refused it.
+    Refused,
+    /// It was refused without asking.
+    Spared,
+    /// The store could not be asked.
+    Away,
+}
+
+/// What became of requests under limits that gateways share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SharedCounts {
+    /// Those that the store let pass.
+    pub passed: u64,
+    /// Those that the store refused.
+    pub refused: u64,
+    /// Those refused without asking the store, which had said enough before.
+    pub spared: u64,
+    /// Those for which the store could not be asked.
+    pub away: u64,
 }
 
 impl Default for RateMemory {
@@ -79,6 +106,17 @@ impl RateMemory {
     /// How often a stranger was counted together with others because a limit was full.
     pub fn overflows(&self) -> u64 {
         self.tally.overflows.load(Ordering::Relaxed)
+    }
+
+    /// What became of requests under limits that gateways share.
+    pub fn shared(&self) -> SharedCounts {
+        let count = |event: Event| self.tally.shared[event as usize].load(Ordering::Relaxed);
+        SharedCounts {
+            passed: count(Event::Passed),
+            refused: count(Event::Refused),
+            spared: count(Event::Spared),
+            away: count(Event::Away),
+        }
     }
 }
 
@@ -131,28 +169,63 @@ impl Limit {
     /// It is too early by this long.
     pub(super) fn admit(&self, key: Vec<u8>, arrived: Instant) -> Result<(), Duration> {
         let now = self.since_start(arrived);
-        let hash = self.hasher.hash_one(&key);
-        // A table sorts by the lowest and the highest bits of a hash; these are of no use to it.
-        let mut shard = self.shards[(hash >> 32) as usize % self.shards.len()].lock();
+        let (hash, mut shard) = self.shard(&key);
         let now = catch_up(&mut shard.latest, now);
-        match shard.keys.raw_entry_mut_v1().from_key_hashed_nocheck(hash, &*key) {
-            RawEntryMut::Occupied(mut entry) => {
-                *entry.get_mut() = self.gcra.admit(*entry.get(), now)?;
-                return Ok(());
-            }
-            RawEntryMut::Vacant(_) => {
-                self.len.fetch_sub(shard.sweep(now), Ordering::Relaxed);
-            }
+        if let RawEntryMut::Occupied(mut entry) = shard.entry(hash, &key) {
+            *entry.get_mut() = self.gcra.admit(*entry.get(), now)?;
+            return Ok(());
         }
-        if !self.take_room() {
+        if !self.make_room(&mut shard, now) {
             drop(shard);
             return self.admit_stranger(now);
         }
-        if let RawEntryMut::Vacant(entry) = shard.keys.raw_entry_mut_v1().from_key_hashed_nocheck(hash, &*key)
-        {
-            entry.insert_hashed_nocheck(hash, key.into(), self.gcra.first(now));
-        }
+        shard.insert(hash, key, self.gcra.first(now));
         Ok(())
+    }
+
+    /// Looks whether a request of this key could pass, and counts none.
+    ///
+    /// # Errors
+    /// It is too early by this long.
+    pub(super) fn peek(&self, key: &[u8], arrived: Instant) -> Result<(), Duration> {
+        let now = self.since_start(arrived);
+        let (hash, mut shard) = self.shard(key);
+        let now = now.max(shard.latest);
+        let RawEntryMut::Occupied(entry) = shard.entry(hash, key) else { return Ok(()) };
+        match self.gcra.early(*entry.get(), now) {
+            0 => Ok(()),
+            early => Err(Duration::from_nanos(early)),
+        }
+    }
+
+    /// Takes over from whoever counts this key for all that it is whole again so long after `arrived`, if
+    /// that is later than what is known here. Without room it stays unknown.
+    pub(super) fn learn(&self, key: Vec<u8>, arrived: Instant, whole_in: Duration) {
+        let now = self.since_start(arrived);
+        let whole = now.saturating_add(u64::try_from(whole_in.as_nanos()).unwrap_or(u64::MAX));
+        let (hash, mut shard) = self.shard(&key);
+        let now = catch_up(&mut shard.latest, now);
+        if let RawEntryMut::Occupied(mut entry) = shard.entry(hash, &key) {
+            *entry.get_mut() = whole.max(*entry.get());
+        } else if self.make_room(&mut shard, now) {
+            shard.insert(hash, key, whole);
+        }
+    }
+
+    /// Notes what became of a request that is counted elsewhere.
+    pub(super) fn note(&self, event: Event) {
+        self.tally.shared[event as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn shard(&self, key: &[u8]) -> (u64, MutexGuard<'_, Shard>) {
+        let hash = self.hasher.hash_one(key);
+        // A table sorts by the lowest and the highest bits of a hash; these are of no use to it.
+        (hash, self.shards[(hash >> 32) as usize % self.shards.len()].lock())
+    }
+
+    fn make_room(&self, shard: &mut Shard, now: Nanos) -> bool {
+        self.len.fetch_sub(shard.sweep(now), Ordering::Relaxed);
+        self.take_room()
     }
 
     fn admit_stranger(&self, now: Nanos) -> Result<(), Duration> {
@@ -188,6 +261,16 @@ impl Drop for Limit {
 }
 
 impl Shard {
+    fn entry(&mut self, hash: u64, key: &[u8]) -> RawEntryMut<'_, Box<[u8]>, Nanos, ()> {
+        self.keys.raw_entry_mut_v1().from_key_hashed_nocheck(hash, key)
+    }
+
+    fn insert(&mut self, hash: u64, key: Vec<u8>, whole: Nanos) {
+        if let RawEntryMut::Vacant(entry) = self.entry(hash, &key) {
+            entry.insert_hashed_nocheck(hash, key.into(), whole);
+        }
+    }
+
     /// Drops those of the next few keys that are whole again, and tells how many.
     fn sweep(&mut self, now: Nanos) -> usize {
         let mut dropped = 0;

@@ -4,10 +4,13 @@ use std::collections::HashMap;
 use std::sync::Barrier;
 use std::time::Instant;
 
+use imgate_identity::key::Keys;
+use imgate_identity::store::{CacheConfig, Memory, Store, Unavailable};
 use proptest::prelude::*;
 
 use super::*;
 use crate::chain::ChainError;
+use crate::reject::{Cause, Hint, Reject};
 use crate::testing::{Refused, build_error, chain, chain_error, get, run_all, signed_by};
 
 fn config(yaml: &str) -> Config {
@@ -315,11 +318,102 @@ fn a_limit_that_makes_no_sense_is_refused() {
         ("rate: 1/s, burst: 1, max_keys: 0", BadLimit::NoKeys),
         ("rate: 1/h, burst: 25", BadLimit::SlowRefill),
         ("rate: 1/h, burst: 4294967295", BadLimit::SlowRefill),
+        ("rate: 1/s, burst: 1, when_store_is_away: refuse", BadLimit::NotShared),
+        ("rate: 1/s, burst: 1, scope: node, when_store_is_away: local", BadLimit::NotShared),
     ] {
         let error = build_error(&format!("- rate_limit: {{ per: user, {options} }}"));
         assert_eq!(error, BuildError::Limit(why), "{options}");
     }
     for bad in ["{ per: user, rate: 1/s }", "{ rate: 1/s, burst: 1 }", "{ per: user, rate: 20, burst: 1 }"] {
         assert!(serde_saphyr::from_str::<Config>(bad).is_err(), "{bad}");
+    }
+}
+
+/// A gateway of two or more on one store, with this in its YAML.
+struct Node {
+    limit: Arc<Limit>,
+    shared: Shared,
+    rates: RateMemory,
+}
+
+impl Node {
+    fn on(memory: &Arc<Memory>, yaml: &str) -> Self {
+        let config = config(&format!("{{ per: user, scope: shared, {yaml} }}"));
+        assert_eq!(config.check(), Ok(()));
+        let store = Store::memory(Arc::clone(memory), Keys::default(), CacheConfig::default());
+        let rates = RateMemory::default();
+        Self { limit: rates.open(&config), shared: Shared::new(&config, &store), rates }
+    }
+
+    async fn ask_at(&self, n: u32, now: Instant) -> Result<(), Cause> {
+        self.shared.admit(&self.limit, key(n), now).await.map_err(|reject| reject.cause)
+    }
+
+    async fn ask(&self, n: u32) -> Result<(), Cause> {
+        self.ask_at(n, Instant::now()).await
+    }
+
+    fn counts(&self) -> [u64; 4] {
+        let SharedCounts { passed, refused, spared, away } = self.rates.shared();
+        [passed, refused, spared, away]
+    }
+}
+
+const LIMITED: Result<(), Cause> = Err(Cause::RateLimited);
+
+#[tokio::test]
+async fn nodes_share_one_allowance_and_a_flood_is_refused_without_asking() {
+    let memory = Arc::new(Memory::new());
+    let [a, b] =
+        ["max_keys: 5", "max_keys: 9"].map(|own| Node::on(&memory, &format!("rate: 1/h, burst: 4, {own}")));
+    for node in [&a, &a, &a, &b] {
+        assert_eq!(node.ask(1).await, Ok(()));
+    }
+    // This node has let three of four through, so only the store can know.
+    assert_eq!((a.ask(1).await, a.counts()), (LIMITED, [3, 1, 0, 0]));
+    for _ in 0..100 {
+        assert_eq!((a.ask(1).await, b.ask(1).await), (LIMITED, LIMITED));
+    }
+    assert_eq!((a.counts(), b.counts()), ([3, 1, 100, 0], [1, 0, 100, 0]));
+    assert_eq!(b.ask(2).await, Ok(()), "it is somebody else");
+}
+
+#[tokio::test]
+async fn other_policies_share_nothing() {
+    let memory = Arc::new(Memory::new());
+    assert_eq!(Node::on(&memory, "rate: 1/h, burst: 1").ask(1).await, Ok(()));
+    for other in ["rate: 1/h, burst: 2", "rate: 2/h, burst: 1", "rate: 1/h, burst: 1, name: other"] {
+        assert_eq!(Node::on(&memory, other).ask(1).await, Ok(()), "{other}");
+    }
+    assert_eq!(Node::on(&memory, "rate: 60/h, burst: 1, name: x").ask(1).await, Ok(()));
+    assert_eq!(Node::on(&memory, "rate: 1/m, burst: 1, name: x").ask(1).await, LIMITED, "it is the same");
+}
+
+#[tokio::test]
+async fn without_the_store_the_count_goes_on_from_what_is_known() {
+    let memory = Arc::new(Memory::new());
+    let node = Node::on(&memory, "rate: 1/h, burst: 4");
+    let other = Node::on(&memory, "rate: 1/h, burst: 4");
+    assert_eq!((other.ask(1).await, other.ask(1).await, node.ask(1).await), (Ok(()), Ok(()), Ok(())));
+    memory.set_failure(Some(Unavailable::Down));
+    assert_eq!((node.ask(1).await, node.ask(1).await), (Ok(()), LIMITED), "three were known to be gone");
+    assert_eq!((other.ask(1).await, other.ask(1).await, other.ask(1).await), (Ok(()), Ok(()), LIMITED));
+    assert_eq!((node.counts(), other.counts()), ([1, 0, 1, 1], [2, 0, 1, 2]));
+    memory.set_failure(None);
+    // What was let through meanwhile the store never heard of; here it is not forgotten.
+    assert_eq!((node.ask(1).await, Node::on(&memory, "rate: 1/h, burst: 4").ask(1).await), (LIMITED, Ok(())));
+}
+
+#[tokio::test]
+async fn what_happens_without_the_store_can_be_said() {
+    for (away, expected) in [("refuse", Err(Cause::StoreUnavailable)), ("allow", Ok(()))] {
+        let memory = Arc::new(Memory::new());
+        let node = Node::on(&memory, &format!("rate: 1/h, burst: 2, when_store_is_away: {away}"));
+        memory.set_failure(Some(Unavailable::Down));
+        for _ in 0..5 {
+            assert_eq!(node.ask(1).await, expected, "{away}");
+        }
+        memory.set_failure(None);
+        assert_eq!([node.ask(1).await, node.ask(1).await, node.ask(1).await], [Ok(()), Ok(()), LIMITED]);
     }
 }
