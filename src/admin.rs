@@ -89,6 +89,10 @@ impl Admin {
         metrics.observe(&snapshot.store, self.gateway.log.dropped());
         metrics.observe_jwks(&snapshot.jwks.report());
         metrics.observe_rates(&self.gateway.rates);
+        metrics.observe_shed(&self.gateway.shed);
+        if let Some(pacer) = &snapshot.handshakes {
+            metrics.observe_handshakes(pacer);
+        }
         metrics.forget_upstream_load();
         for upstream in &snapshot.upstreams {
             for (server, in_flight) in upstream.load() {

@@ -13,6 +13,7 @@ use imgate_filters::reject::Answers;
 use imgate_filters::{Authorities, Deps, RateMemory, Registry, ReplayMemory, cors};
 use imgate_identity::store::{BadRedisUrl, Memory, Store};
 
+use crate::admission::{Pace, Pacer, ShedTerms};
 use crate::config::{self, Config, ConfigError, Paths, StoreSource};
 use crate::exchange::Repeat;
 use crate::forward::Ours;
@@ -101,6 +102,10 @@ pub struct Snapshot {
     pub client_timeout: Duration,
     /// The most of an answer that is held in memory, in bytes; beyond it an answer flows.
     pub hold: usize,
+    /// When requests are refused for want of time, if ever.
+    pub shed: Option<ShedTerms>,
+    /// Who lets TLS handshakes begin, if their number is bounded.
+    pub handshakes: Option<Arc<Pacer>>,
 }
 
 impl Snapshot {
@@ -231,8 +236,18 @@ impl Snapshot {
             trusted_proxies: config.trusted_proxies.clone(),
             client_timeout: config.limits.client_timeout,
             hold: config.limits.hold,
+            shed: config.limits.shed,
+            handshakes: open_pacer(config.limits.handshakes, before),
         })
     }
+}
+
+/// Keeps a pacer of the same pace, with what was booked: a reload is no second burst.
+fn open_pacer(pace: Option<Pace>, before: Option<(&Config, &Snapshot)>) -> Option<Arc<Pacer>> {
+    let pace = pace?;
+    let same = |(old, _): &(&Config, &Snapshot)| old.limits.handshakes == Some(pace);
+    let kept = before.filter(same).and_then(|(_, snapshot)| snapshot.handshakes.clone());
+    Some(kept.unwrap_or_else(|| Arc::new(Pacer::new(pace))))
 }
 
 type Upstreams<'a> = HashMap<&'a str, (Arc<Upstream>, UpstreamMetrics)>;

@@ -1,7 +1,7 @@
 //! imgate, the edge gateway in front of OpenIM.
 //!
 //! The straight line of a request is also the reading order: [`front`] accepts a connection, Pingora
-//! parses the head, [`proxy`] finds the route ([`route`]), runs its chain (crate `imgate-filters`) and
+//! parses the head, [`admission`] refuses what is too much, [`proxy`] finds the route ([`route`]), runs its chain (crate `imgate-filters`) and
 //! takes one of three ways to an [`upstream`]: [`exchange`] (small and whole), Pingora's own stream, or
 //! [`tunnel`] (WebSocket). [`answer`] is what comes back, [`reply`] what we say ourselves. [`config`]
 //! is what was written, [`gateway`] what it means, [`server`] what runs.
@@ -33,6 +33,8 @@ pub mod gateway;
 pub mod wire;
 
 pub mod front;
+
+pub mod admission;
 
 pub mod proxy;
 

@@ -19,6 +19,7 @@ use prometheus::{
 };
 
 pub use self::door::{DoorMetrics, Handshake};
+use crate::admission::{Class, Pacer, Shed};
 use crate::jwks;
 use crate::tunnel::Ended;
 
@@ -62,6 +63,9 @@ pub struct Metrics {
     log_lines_dropped: IntGauge,
     rate_keys: IntGauge,
     rate_overflows: IntCounter,
+    rate_shared: IntCounterVec,
+    shed: ShedMetrics,
+    handshakes_refused: IntCounter,
     store: StoreMetrics,
     jwks: JwksMetrics,
 }
@@ -177,9 +181,16 @@ impl UpstreamMetrics {
     }
 }
 
+struct ShedMetrics {
+    delay: Gauge,
+    ratio: GaugeVec,
+    refused: IntCounterVec,
+}
+
 struct StoreMetrics {
     up: IntGauge,
     entries: IntGauge,
+    waiting: IntGauge,
     events: IntCounterVec,
     failures: IntCounterVec,
 }
@@ -268,10 +279,38 @@ impl Metrics {
                 "imgate_rate_limit_overflows_total",
                 "Requests that were counted together with others because a limit was full of keys",
             )?)?,
+            rate_shared: make.counters(
+                "imgate_rate_limit_shared_total",
+                "Requests under limits that gateways share: passed and refused by the store, spared (refused without asking it), away (the store gave no answer)",
+                &["result"],
+            )?,
+            handshakes_refused: make.register(IntCounter::new(
+                "imgate_handshakes_refused_total",
+                "TLS handshakes refused because more of them waited than could be begun in time",
+            )?)?,
+            shed: ShedMetrics {
+                delay: make.register(Gauge::new(
+                    "imgate_queue_delay_seconds",
+                    "How long tasks waited for a thread at least, when it was last measured",
+                )?)?,
+                ratio: make.register(GaugeVec::new(
+                    Opts::new("imgate_shed_ratio", "Which part of the requests is refused for that delay"),
+                    &["class"],
+                )?)?,
+                refused: make.counters(
+                    "imgate_shed_total",
+                    "Requests refused because tasks waited for too long",
+                    &["class"],
+                )?,
+            },
             store: StoreMetrics {
                 up: make
                     .gauge("imgate_store_up", "Whether the store is reachable and its changes are tracked")?,
                 entries: make.gauge("imgate_store_cache_entries", "Records held in memory")?,
+                waiting: make.gauge(
+                    "imgate_store_lookups_waiting",
+                    "Lookups that wait for their turn to read the store",
+                )?,
                 events: make.counters(
                     "imgate_store_events_total",
                     "Events of the store and its cache",
@@ -356,6 +395,29 @@ impl Metrics {
     pub fn observe_rates(&self, rates: &RateMemory) {
         self.rate_keys.set(i64::try_from(rates.keys()).unwrap_or(i64::MAX));
         catch_up(&self.rate_overflows, rates.overflows());
+        let shared = rates.shared();
+        for (result, total) in [
+            ("passed", shared.passed),
+            ("refused", shared.refused),
+            ("spared", shared.spared),
+            ("away", shared.away),
+        ] {
+            catch_up(&self.rate_shared.with_label_values(&[result]), total);
+        }
+    }
+
+    /// Takes over how many handshakes were refused.
+    pub fn observe_handshakes(&self, pacer: &Pacer) {
+        catch_up(&self.handshakes_refused, pacer.refused());
+    }
+
+    /// Takes over what is known of the delay and what was refused for it.
+    pub fn observe_shed(&self, shed: &Shed) {
+        self.shed.delay.set(shed.delay().as_secs_f64());
+        for class in Class::ALL {
+            self.shed.ratio.with_label_values(&[class.as_str()]).set(shed.part(class));
+            catch_up(&self.shed.refused.with_label_values(&[class.as_str()]), shed.refused(class));
+        }
     }
 
     /// Takes over what the store and the log count themselves.
@@ -385,6 +447,7 @@ impl Metrics {
             catch_up(&self.store.failures.with_label_values(&[cause]), total);
         }
         self.store.entries.set(i64::try_from(stats.entries).unwrap_or(i64::MAX));
+        self.store.waiting.set(i64::try_from(stats.waiting).unwrap_or(i64::MAX));
         self.log_lines_dropped.set(i64::try_from(log_lines_dropped).unwrap_or(i64::MAX));
     }
 

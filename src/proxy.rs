@@ -35,6 +35,7 @@ use tokio_util::task::TaskTracker;
 
 use self::body::SessionBody;
 use crate::access_log::AccessLog;
+use crate::admission::{Class, Shed};
 use crate::exchange::{self, Answer};
 use crate::forward;
 use crate::front::address::Address;
@@ -63,6 +64,8 @@ pub struct Gateway {
     pub log: Arc<AccessLog>,
     /// What is left of everybody's allowances.
     pub rates: Arc<RateMemory>,
+    /// What refuses requests when there are too many.
+    pub shed: Arc<Shed>,
     /// The sockets under way.
     pub tunnels: TaskTracker,
     /// Ends the sockets.
@@ -343,6 +346,7 @@ impl Gateway {
         let route = Arc::clone(find(snapshot, self.listener.as_ref(), head, &head.method)?);
         notes.route = Some(Arc::clone(&route));
         cx.place = Arc::clone(&route.place);
+        self.shed.admit(class(&route))?;
         let ask = match route.mode {
             Mode::Tunnel { .. } => Some(tunnel::ask(head, has_body)?),
             Mode::Exchange { .. } | Mode::Stream { .. } => None,
@@ -494,6 +498,12 @@ fn take_head(downstream: &mut ServerSession) -> Result<RequestHeader> {
     let mut rest = RequestHeader::build_no_case(head.method.clone(), b"/", None)?;
     rest.set_version(head.version);
     Ok(std::mem::replace(head, rest))
+}
+
+/// How dear the requests of a route are when there are too many.
+fn class(route: &Route) -> Class {
+    let begins = route.public || matches!(route.mode, Mode::Tunnel { .. });
+    if begins { Class::Newcomer } else { Class::Known }
 }
 
 /// Finds the route of a request of this head and method that came to this listener.

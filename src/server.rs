@@ -108,6 +108,7 @@ impl Server {
             metrics,
             log: Arc::new(log),
             rates: Arc::clone(&shared.rates),
+            shed: Arc::default(),
             tunnels: TaskTracker::new(),
             stop: CancellationToken::new(),
             listener: None,
@@ -178,6 +179,7 @@ impl Server {
         let (gateway, readiness) = (self.gateway.clone(), Arc::clone(&self.readiness));
         let quit = self.quit.clone();
         self.housekeeping.spawn(Arc::clone(&self.shared.jwks).run(quit.clone()));
+        self.housekeeping.spawn(watch_delay(gateway.clone(), quit.clone()));
         self.housekeeping.spawn(async move {
             let mut sweep = tokio::time::interval(SWEEP);
             let mut watch_store = tokio::time::interval(TRY_STORE);
@@ -315,6 +317,14 @@ impl Server {
         self.quit.cancel();
         self.housekeeping.close();
         self.housekeeping.wait().await;
+    }
+}
+
+/// Watches how long requests wait for a thread.
+async fn watch_delay(gateway: Gateway, quit: CancellationToken) {
+    tokio::select! {
+        () = gateway.shed.watch(|| gateway.snapshot.load().shed) => {}
+        () = quit.cancelled() => {}
     }
 }
 

@@ -17,6 +17,7 @@ use serde::Deserialize;
 use super::error::Fault;
 use super::public_url::PublicUrl;
 use super::source::Mark;
+use crate::admission::{Pace, ShedTerms};
 use crate::front::address::{Address, FileMode};
 use crate::front::guard::HeadLimits;
 use crate::front::proxy_protocol::ProxyProtocol;
@@ -104,6 +105,10 @@ pub struct Limits {
     pub connections: Option<usize>,
     /// How many one address may have; none for no bound.
     pub connections_per_address: Option<usize>,
+    /// When requests are refused because tasks wait for too long; none for never.
+    pub shed: Option<ShedTerms>,
+    /// How many TLS handshakes may begin, if that is bounded.
+    pub handshakes: Option<Pace>,
 }
 
 /// Who a caller is, and where that is known.

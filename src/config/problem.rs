@@ -81,6 +81,9 @@ pub enum Problem {
     /// A number that is too high.
     #[error("must be at most {0}")]
     AboveMax(usize),
+    /// A length of time that makes no sense.
+    #[error("must be from {0} to {1}")]
+    NoSuchTime(&'static str, &'static str),
     /// A size that is too large.
     #[error("must be at most {}MiB", .0 / (1024 * 1024))]
     AboveMaxSize(u64),
@@ -426,6 +429,8 @@ pub enum Beside {
     IpAddress,
     /// The listener does not speak TLS.
     NoTls,
+    /// No rate is given.
+    NoRate,
 }
 
 impl fmt::Display for Beside {
@@ -439,6 +444,7 @@ impl fmt::Display for Beside {
             Self::NoSealKeys => "without `seal_keys`",
             Self::IpAddress => "but for a Unix socket",
             Self::NoTls => "without `tls`",
+            Self::NoRate => "without `rate`",
         })
     }
 }

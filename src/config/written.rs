@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use imgate_filters::networks::{Network, WrittenNetworks};
+use imgate_filters::rate_limit::Rate;
 use imgate_filters::rules::{Bind, Platforms, Roles};
 use imgate_filters::size::Size;
 use imgate_filters::{Cause, Step};
@@ -105,6 +106,24 @@ pub(super) struct Limits {
     pub(super) hold: Option<Spanned<Size>>,
     pub(super) connections: Option<Spanned<usize>>,
     pub(super) connections_per_address: Option<Spanned<usize>>,
+    pub(super) shed: Shed,
+    pub(super) handshakes: Option<Handshakes>,
+}
+
+/// How fast new ones may begin.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Handshakes {
+    pub(super) rate: Rate,
+    pub(super) burst: Spanned<u32>,
+    pub(super) wait: Option<Spanned<Period>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Shed {
+    pub(super) target: Option<Spanned<Period>>,
+    pub(super) interval: Option<Spanned<Timeout>>,
 }
 
 /// Bounds on the head of a request.
@@ -152,7 +171,7 @@ pub(super) struct Identity {
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Store {
-    Redis(Redis),
+    Redis(Box<Redis>),
     Memory(Memory),
 }
 
@@ -167,6 +186,18 @@ pub(super) struct Redis {
     pub(super) password: Option<Spanned<SecretSource>>,
     pub(super) timeout: Option<Timeout>,
     pub(super) connect_timeout: Option<Timeout>,
+    #[serde(default)]
+    pub(super) lookups: Lookups,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Lookups {
+    pub(super) concurrent: Option<Spanned<usize>>,
+    pub(super) queue: Option<usize>,
+    pub(super) wait: Option<Spanned<Period>>,
+    pub(super) rate: Option<Spanned<Rate>>,
+    pub(super) burst: Option<Spanned<u32>>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]

@@ -1,12 +1,14 @@
 //! Who is asked at the front door: what a connection may do, and what is said to whom it turns away.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use imgate_filters::Reject;
 use pingora_http::ResponseHeader;
 
 use super::guard::HeadLimits;
+use crate::admission::Pacer;
 
 /// Whose connection it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +59,12 @@ pub struct Refusal {
 pub trait Desk: Send + Sync {
     /// What a connection may do, from now on.
     fn bounds(&self) -> Bounds;
+
+    /// Who lets TLS handshakes begin; none lets all of them. Whoever it turns away is not answered: the
+    /// connection is closed before a byte of it is read.
+    fn handshakes(&self) -> Option<Arc<Pacer>> {
+        None
+    }
 
     /// Notes a refusal, and says what the client is told.
     fn refuse(&self, refused: &Refused<'_>) -> Refusal;

@@ -1,6 +1,7 @@
 //! What is said to a client that the front door turned away, and the access line of it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::header::{HOST, ORIGIN, USER_AGENT};
 use http::{HeaderName, HeaderValue};
@@ -9,6 +10,7 @@ use imgate_filters::operation_id;
 
 use super::Gateway;
 use crate::access_log::{Line, Phases};
+use crate::admission::Pacer;
 use crate::front::{Bounds, Desk, Refusal, Refused};
 use crate::operation::fresh_operation_id;
 use crate::reply;
@@ -16,6 +18,10 @@ use crate::reply;
 impl Desk for Gateway {
     fn bounds(&self) -> Bounds {
         self.snapshot.load().bounds
+    }
+
+    fn handshakes(&self) -> Option<Arc<Pacer>> {
+        self.snapshot.load().handshakes.clone()
     }
 
     fn refuse(&self, refused: &Refused<'_>) -> Refusal {

@@ -17,12 +17,7 @@ const FRIENDS: &str = "/friend/get_friend_list";
 const BODY: &str = r#"{"userID":"ann"}"#;
 
 /// What a client might try, in every spelling that somebody could fold into ours.
-const FORGED: [&str; 4] = [
-    "X-Imgate-Assertion",
-    "x-imgate-assertion",
-    "X-IMGATE-User",
-    "x-imgate-anything",
-];
+const FORGED: [&str; 4] = ["X-Imgate-Assertion", "x-imgate-assertion", "X-IMGATE-User", "x-imgate-anything"];
 
 struct World {
     openim: Standin,

@@ -10,6 +10,7 @@ use serde_saphyr::Spanned;
 
 use super::Faults;
 use crate::access_log;
+use crate::admission::{Pace, ShedTerms};
 use crate::config::meaning::Limits;
 use crate::config::problem::{HostForm, Problem};
 use crate::config::public_url::{PublicUrl, parse_authority};
@@ -104,6 +105,8 @@ pub(super) fn limits(faults: &mut Faults, written: &written::Limits) -> Limits {
             written.connections_per_address.as_ref(),
             "limits.connections_per_address",
         ),
+        shed: shed(faults, &written.shed),
+        handshakes: written.handshakes.as_ref().map(|handshakes| pace(faults, handshakes)),
     }
 }
 
@@ -158,6 +161,44 @@ pub(super) fn trusted_proxies(
     let Some(written) = written else { return TrustedProxies::default() };
     let read = written.value.read(base).map_err(Problem::Networks);
     faults.keep(written.referenced, "trusted_proxies", read).map(TrustedProxies::new).unwrap_or_default()
+}
+
+/// How many TLS handshakes may begin. A client that waits for longer than a few seconds has gone away.
+fn pace(faults: &mut Faults, written: &written::Handshakes) -> Pace {
+    if written.burst.value == 0 {
+        faults.add(written.burst.referenced, "limits.handshakes.burst", Problem::Zero);
+    }
+    if let Some(wait) = written.wait.as_ref().filter(|wait| wait.value.0 > CLIENT_PATIENCE) {
+        faults.add(wait.referenced, "limits.handshakes.wait", Problem::NoSuchTime("0s", "10s"));
+    }
+    Pace {
+        interval: Duration::from_nanos(written.rate.interval()),
+        burst: written.burst.value,
+        patience: written.wait.as_ref().map_or(Duration::from_secs(2), |wait| wait.value.0),
+    }
+}
+
+/// When requests are refused because tasks wait for too long. A target of 0 is to refuse none.
+fn shed(faults: &mut Faults, written: &written::Shed) -> Option<ShedTerms> {
+    let millis = Duration::from_millis;
+    if let Some(interval) = written
+        .interval
+        .as_ref()
+        .filter(|interval| !(millis(20)..=millis(10_000)).contains(&interval.value.0))
+    {
+        faults.add(interval.referenced, "limits.shed.interval", Problem::NoSuchTime("20ms", "10s"));
+    }
+    let target = written.target.as_ref().map_or(millis(100), |target| target.value.0);
+    if target.is_zero() {
+        return None;
+    }
+    // Timers alone may be 2 ms late.
+    if let Some(at) = written.target.as_ref().filter(|_| !(millis(5)..=millis(10_000)).contains(&target)) {
+        let problem = Problem::NoSuchTime("5ms", "10s, or 0s for never");
+        faults.add(at.referenced, "limits.shed.target", problem);
+    }
+    let interval = written.interval.as_ref().map_or(millis(100), |interval| interval.value.0);
+    Some(ShedTerms { target, interval })
 }
 
 fn hold(faults: &mut Faults, written: Option<&Spanned<Size>>) -> usize {

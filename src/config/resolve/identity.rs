@@ -3,12 +3,13 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use imgate_identity::assertion::AssertionKey;
 use imgate_identity::key::Keys;
 use imgate_identity::seal::{Plain, SealKeys, Seals};
 use imgate_identity::secret::Secret;
-use imgate_identity::store::{CacheConfig, Layout, RedisConfig};
+use imgate_identity::store::{CacheConfig, Layout, LookupRate, Lookups, RedisConfig};
 use imgate_identity::user::UserId;
 use serde_saphyr::Spanned;
 
@@ -21,6 +22,9 @@ use crate::config::written;
 
 /// OpenIM's administrator, if nobody else is named. Source: OpenIM's `config/share.yml`.
 const ADMIN: &str = "imAdmin";
+
+/// How long a lookup may wait for its turn at most: after that OpenIM's clients are gone.
+const MAX_LOOKUP_WAIT: Duration = Duration::from_secs(10);
 
 /// The whole of `identity`; `None` if there is a fault in it.
 pub(super) fn resolve(faults: &mut Faults, written: &written::Identity, base: &Path) -> Option<Identity> {
@@ -48,6 +52,7 @@ fn store(faults: &mut Faults, written: &written::Identity, base: &Path) -> Optio
         Some(source) => Some(secret(faults, source, &format!("{place}.password"), base)?),
         None => None,
     };
+    let lookups = lookups(faults, &redis.lookups);
     url?;
     let defaults = RedisConfig::new(redis.url.value.as_str());
     Some(StoreSource::Redis(RedisConfig {
@@ -55,8 +60,48 @@ fn store(faults: &mut Faults, written: &written::Identity, base: &Path) -> Optio
         timeout: redis.timeout.map_or(defaults.timeout, |timeout| timeout.0),
         connect_timeout: redis.connect_timeout.map_or(defaults.connect_timeout, |timeout| timeout.0),
         require_mark: written.store_mark == written::StoreMark::Required,
+        lookups,
         ..defaults
     }))
+}
+
+/// How reads of the store are admitted.
+fn lookups(faults: &mut Faults, written: &written::Lookups) -> Lookups {
+    let (place, defaults) = ("identity.store.redis.lookups", Lookups::default());
+    if let Some(concurrent) = written.concurrent.as_ref().filter(|concurrent| concurrent.value == 0) {
+        faults.add(concurrent.referenced, format!("{place}.concurrent"), Problem::Zero);
+    }
+    if let Some(wait) = written.wait.as_ref().filter(|wait| wait.value.0 > MAX_LOOKUP_WAIT) {
+        faults.add(wait.referenced, format!("{place}.wait"), Problem::NoSuchTime("0s", "10s"));
+    }
+    Lookups {
+        concurrent: written.concurrent.as_ref().map_or(defaults.concurrent, |concurrent| concurrent.value),
+        queue: written.queue.unwrap_or(defaults.queue),
+        wait: written.wait.as_ref().map_or(defaults.wait, |wait| wait.value.0),
+        rate: lookup_rate(faults, written, place),
+    }
+}
+
+fn lookup_rate(faults: &mut Faults, written: &written::Lookups, place: &str) -> Option<LookupRate> {
+    match (&written.rate, &written.burst) {
+        (None, None) => None,
+        (Some(rate), None) => {
+            faults.add(rate.referenced, place, Problem::MissingKey("burst"));
+            None
+        }
+        (None, Some(burst)) => {
+            let nothing = Problem::Meaningless { key: "burst", beside: Beside::NoRate };
+            faults.add(burst.referenced, format!("{place}.burst"), nothing);
+            None
+        }
+        (Some(rate), Some(burst)) => {
+            if burst.value == 0 {
+                faults.add(burst.referenced, format!("{place}.burst"), Problem::Zero);
+            }
+            let interval = Duration::from_nanos(rate.value.interval());
+            Some(LookupRate { interval, burst: burst.value })
+        }
+    }
 }
 
 /// Accepts `redis://[user@]host:port[/database]`.

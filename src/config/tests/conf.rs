@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use http::Method;
+use imgate_identity::store::Lookups;
 
 use super::deps;
-use crate::config::Config;
+use crate::config::{Config, StoreSource};
 use crate::route::Found;
 
 /// The files that list routes.
@@ -33,12 +34,20 @@ fn every_file_in_conf_loads() {
     assert!(seen >= 5);
 }
 
+fn lookups(config: &Config) -> &Lookups {
+    match &config.identity.store {
+        StoreSource::Redis(redis) => &redis.lookups,
+        StoreSource::Memory => panic!("it is Redis"),
+    }
+}
+
 #[test]
 fn the_full_file_spells_out_the_defaults() {
     let (full, small) =
         (Config::load(&conf("openim.yaml")).unwrap(), Config::load(&conf("imgate.yaml")).unwrap());
     assert_eq!(full.limits, small.limits);
     assert_eq!(full.identity.layout, small.identity.layout);
+    assert_eq!(lookups(&full), lookups(&small));
     assert_eq!(full.identity.cache, small.identity.cache);
     assert_eq!(full.identity.admin_users, small.identity.admin_users);
     assert_eq!(full.answers, small.answers);

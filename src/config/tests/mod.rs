@@ -1,5 +1,6 @@
 //! The configuration as an operator meets it: text in, meaning or a helpful error out.
 
+mod admission;
 mod conf;
 mod listeners;
 mod refused;
