@@ -23,6 +23,7 @@ mod front;
 mod heal;
 mod holes;
 mod http2;
+mod limits;
 mod listeners;
 mod objects;
 mod objects_s3;
