@@ -93,12 +93,7 @@ impl Admin {
         if let Some(pacer) = &snapshot.handshakes {
             metrics.observe_handshakes(pacer);
         }
-        metrics.forget_upstream_load();
-        for upstream in &snapshot.upstreams {
-            for (server, in_flight) in upstream.load() {
-                metrics.upstream_load(&upstream.name, &server.to_string(), in_flight);
-            }
-        }
+        metrics.observe_upstreams(&snapshot.upstreams);
         match metrics.render() {
             Ok(body) => answer(StatusCode::OK, "text/plain; version=0.0.4", body),
             Err(error) => {

@@ -26,6 +26,7 @@ use crate::metrics::{Metrics, RouteMetrics, UpstreamMetrics};
 use crate::reply::To;
 use crate::route::{Found, PathFault, Table, check_path};
 use crate::upstream::Upstream;
+use crate::upstream::keeper::Keeper;
 
 /// The longest that idle connections are kept for another request once the gateway stops.
 const LAST_CHANCE: Duration = Duration::from_secs(2);
@@ -161,6 +162,8 @@ pub struct Shared {
     pub memory: Arc<Memory>,
     /// The keys of admins' issuers.
     pub jwks: Arc<jwks::Feeds>,
+    /// Who looks after the upstreams.
+    pub keeper: Arc<Keeper>,
     /// Filters of the embedder's own.
     pub custom: Arc<Registry>,
 }
@@ -200,8 +203,8 @@ impl Snapshot {
         };
         let chains = config.build_chains(&deps(config, shared, &store))?;
         let old_upstreams = before.map_or(&[][..], |(_, snapshot)| &snapshot.upstreams);
-        let upstreams: Upstreams<'_> =
-            config.upstreams.iter().map(|u| (&*u.name, open_upstream(u, old_upstreams, metrics))).collect();
+        let open = |u| open_upstream(u, old_upstreams, &shared.keeper, metrics);
+        let upstreams: Upstreams<'_> = config.upstreams.iter().map(|u| (&*u.name, open(u))).collect();
         let unguarded = Arc::new(Chain::default());
         let table = config.routes.try_map(|route: &Arc<config::Route>| {
             let chain = route.chain.as_ref().and_then(|name| chains.get(name)).unwrap_or(&unguarded);
@@ -252,15 +255,22 @@ fn open_pacer(pace: Option<Pace>, before: Option<(&Config, &Snapshot)>) -> Optio
 
 type Upstreams<'a> = HashMap<&'a str, (Arc<Upstream>, UpstreamMetrics)>;
 
-/// Keeps an upstream that is configured as before, with its connections and what is in flight to it.
+/// Keeps an upstream that is configured as before, with its connections and what is in flight to it, and
+/// of one that is not the servers that stay.
 fn open_upstream(
     upstream: &config::Upstream,
     before: &[Arc<Upstream>],
+    keeper: &Keeper,
     metrics: &Metrics,
 ) -> (Arc<Upstream>, UpstreamMetrics) {
     let config::Upstream { name, servers, options, .. } = upstream;
-    let kept = before.iter().find(|old| old.is_configured_as(name, servers, options)).cloned();
-    let opened = kept.unwrap_or_else(|| Arc::new(Upstream::new(name, servers, options.clone())));
+    let old = before.iter().find(|old| old.name == *name);
+    let kept = old.filter(|old| old.is_configured_as(name, servers, options)).cloned();
+    let opened = kept.unwrap_or_else(|| {
+        let opened = Arc::new(Upstream::succeeding(old.map(|old| &**old), name, servers, options.clone()));
+        keeper.watch(&opened);
+        opened
+    });
     (opened, metrics.upstream(name))
 }
 

@@ -22,6 +22,7 @@ pub use self::door::{DoorMetrics, Handshake};
 use crate::admission::{Class, Pacer, Shed};
 use crate::jwks;
 use crate::tunnel::Ended;
+use crate::upstream::{Server, State, Upstream};
 
 /// Upper bounds of the duration histograms, in seconds.
 const BUCKETS: [f64; 14] =
@@ -60,6 +61,7 @@ pub struct Metrics {
     /// When the running configuration was loaded, in seconds since the Unix epoch.
     pub config_loaded: Gauge,
     upstream_in_flight: IntGaugeVec,
+    upstreams: UpstreamState,
     log_lines_dropped: IntGauge,
     rate_keys: IntGauge,
     rate_overflows: IntCounter,
@@ -195,6 +197,13 @@ struct StoreMetrics {
     failures: IntCounterVec,
 }
 
+/// What upstreams count themselves, and how they are.
+struct UpstreamState {
+    servers: IntGaugeVec,
+    breaker: IntGaugeVec,
+    events: IntCounterVec,
+}
+
 struct JwksMetrics {
     age: GaugeVec,
     keys: IntGaugeVec,
@@ -271,6 +280,24 @@ impl Metrics {
                 "Requests and sockets under way to a server",
                 &["upstream", "server"],
             )?,
+            upstreams: UpstreamState {
+                servers: make.gauges(
+                    "imgate_upstream_server_state",
+                    "1 for the state that a server is in: up, down (fails its health checks), left_out \
+                     (requests to it failed) or returning (gets its share step by step)",
+                    &["upstream", "server", "state"],
+                )?,
+                breaker: make.gauges(
+                    "imgate_upstream_breaker_open",
+                    "Whether requests are refused because nearly all of them fail",
+                    &["upstream"],
+                )?,
+                events: make.counters(
+                    "imgate_upstream_events_total",
+                    "What became of servers, health checks, repeats and lookups",
+                    &["upstream", "event"],
+                )?,
+            },
             log_lines_dropped: make
                 .gauge("imgate_access_log_dropped_lines", "Access lines dropped since the start")?,
             rate_keys: make
@@ -381,14 +408,31 @@ impl Metrics {
         self.tunnels_ended[ended as usize].inc();
     }
 
-    /// Forgets the servers noted so far; some may be gone with an earlier configuration.
-    pub fn forget_upstream_load(&self) {
+    /// Takes over how the upstreams are and what they count themselves. Those that are gone with an
+    /// earlier configuration are forgotten.
+    pub fn observe_upstreams(&self, upstreams: &[Arc<Upstream>]) {
         self.upstream_in_flight.reset();
+        self.upstreams.servers.reset();
+        self.upstreams.breaker.reset();
+        for upstream in upstreams {
+            let name = &*upstream.name;
+            self.upstreams.breaker.with_label_values(&[name]).set(i64::from(upstream.has_open_breaker()));
+            for (event, total) in upstream.counts().all() {
+                catch_up(&self.upstreams.events.with_label_values(&[name, event]), total);
+            }
+            for server in upstream.servers().iter() {
+                self.observe_server(name, server);
+            }
+        }
     }
 
-    /// Notes what is in flight to a server.
-    pub fn upstream_load(&self, upstream: &str, server: &str, in_flight: u32) {
-        self.upstream_in_flight.with_label_values(&[upstream, server]).set(i64::from(in_flight));
+    fn observe_server(&self, upstream: &str, server: &Server) {
+        let (address, present) = (server.address.to_string(), server.state());
+        self.upstream_in_flight.with_label_values(&[upstream, &address]).set(i64::from(server.in_flight()));
+        for state in State::ALL {
+            let gauge = self.upstreams.servers.with_label_values(&[upstream, &address, state.as_str()]);
+            gauge.set(i64::from(state == present));
+        }
     }
 
     /// Takes over what the limits count themselves.

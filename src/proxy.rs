@@ -3,12 +3,14 @@
 //! `request_filter` is the straight line: route, chain, then one of three ways to the upstream. An
 //! exchange and a tunnel are finished there; only a stream goes on into Pingora's own proxy.
 
+mod asker;
 mod body;
 mod desk;
 mod heal;
 mod log;
 mod respond;
 mod socket;
+mod stream;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -88,6 +90,8 @@ pub struct Notes {
     asked_upstream: Option<Instant>,
     /// The place a streamed request takes in its server's load.
     lease: Option<Lease>,
+    /// How many servers a streamed request was offered to.
+    tries: usize,
     /// Whether a body that nobody read may be read and dropped, so that the connection lives on.
     small_body: bool,
     outcome: Outcome,
@@ -145,6 +149,7 @@ impl ProxyHttp for Gateway {
             origin: None,
             asked_upstream: None,
             lease: None,
+            tries: 0,
             small_body: false,
             outcome: Outcome::default(),
         }
@@ -166,33 +171,31 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, session: &mut Session, notes: &mut Notes) -> Result<Box<HttpPeer>> {
-        let route = notes.route.as_ref().ok_or_else(|| Error::new(ErrorType::InternalError))?;
-        let avoid = notes.lease.as_ref().map(|lease| lease.server().address);
-        let lease = route.upstream.pick(avoid);
-        let mut peer = HttpPeer::new(lease.server().address, false, String::new());
-        let options = &route.upstream.options;
-        peer.options.connection_timeout = Some(options.connect_timeout);
-        peer.options.total_connection_timeout = Some(options.connect_timeout);
         // While a body is on its way, a server is silent because it waits for the client.
         let uploading = notes.snapshot.as_ref().filter(|_| !session.is_body_empty());
         let wait = uploading.map_or(Duration::ZERO, |snapshot| snapshot.client_timeout);
-        peer.options.read_timeout = Some(options.read_timeout + wait);
-        peer.options.write_timeout = Some(options.read_timeout);
-        peer.options.idle_timeout = Some(options.idle_timeout);
-        notes.lease = Some(lease);
-        Ok(Box::new(peer))
+        self.choose_peer(session.req_header(), wait, notes)
     }
 
     fn fail_to_connect(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         _peer: &HttpPeer,
-        _notes: &mut Notes,
-        mut error: Box<Error>,
+        notes: &mut Notes,
+        error: Box<Error>,
     ) -> Box<Error> {
-        // Nothing was sent, so another server may be tried.
-        error.set_retry(true);
-        error
+        self.peer_unreachable(session.req_header(), notes, error)
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        notes: &mut Notes,
+        client_reused: bool,
+    ) -> Box<Error> {
+        stream::broke(session, notes, error, client_reused)
     }
 
     async fn upstream_request_filter(
@@ -247,6 +250,7 @@ impl ProxyHttp for Gateway {
         for name in &dropped {
             head.remove_header(name);
         }
+        stream::answered(head.status, notes);
         self.finish_head(head, notes);
         Ok(())
     }
@@ -444,7 +448,10 @@ impl Gateway {
         let wire = forward::write_request(head, target, body, &snapshot.ours, cx.client);
         let began = Instant::now();
         notes.asked_upstream = Some(began);
-        let answer = exchange::exchange(&route.upstream, &wire, &head.method, repeat, snapshot.hold).await;
+        let asker = asker::of(&route.upstream, cx, head);
+        let request =
+            exchange::Request { wire: &wire, method: &head.method, repeat, hold: snapshot.hold, asker };
+        let answer = exchange::exchange(&route.upstream, request).await;
         let took = began.elapsed();
         notes.asked_upstream = None;
         notes.outcome.upstream += took;
@@ -461,24 +468,6 @@ impl Gateway {
                 Err(reject)
             }
         }
-    }
-
-    fn stream_failure(&self, error: &Error, notes: &Notes) -> Reject {
-        if let Some((cause, reason)) = notes.outcome.refused {
-            return Reject::new(cause, reason);
-        }
-        let (cause, reason) = match error.etype() {
-            ErrorType::ConnectTimedout => (Cause::UpstreamTimeout, "connect_timeout"),
-            ErrorType::ReadTimedout | ErrorType::WriteTimedout => (Cause::UpstreamTimeout, "upstream_silent"),
-            ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError => {
-                (Cause::UpstreamUnreachable, "connect_refused")
-            }
-            _ => (Cause::UpstreamUnreachable, "upstream_broken"),
-        };
-        if let Some(route) = &notes.route {
-            route.upstream_metrics.failed(cause);
-        }
-        Reject::new(cause, reason).with(Hint::RetryAfter(RETRY_AFTER))
     }
 }
 

@@ -180,6 +180,7 @@ impl Server {
         let quit = self.quit.clone();
         self.housekeeping.spawn(Arc::clone(&self.shared.jwks).run(quit.clone()));
         self.housekeeping.spawn(watch_delay(gateway.clone(), quit.clone()));
+        self.housekeeping.spawn(Arc::clone(&self.shared.keeper).run(quit.clone()));
         self.housekeeping.spawn(async move {
             let mut sweep = tokio::time::interval(SWEEP);
             let mut watch_store = tokio::time::interval(TRY_STORE);

@@ -97,7 +97,8 @@ fn describe(route: &Route, path: &str) -> String {
     );
     lines.push("            sets x-forwarded-for, x-real-ip, x-forwarded-proto, x-request-api".to_owned());
     lines.push(format!("  way       {}", way(route)));
-    let servers: Vec<String> = route.upstream.load().map(|(address, _)| address.to_string()).collect();
+    let servers: Vec<String> =
+        route.upstream.servers().iter().map(|server| server.address.to_string()).collect();
     lines.push(format!(
         "  upstream  {} ({}), as {}",
         route.upstream.name,

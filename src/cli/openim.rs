@@ -9,9 +9,9 @@ use imgate_identity::user::{Platform, UserId};
 use serde_json::{Value, json};
 
 use super::Failure;
-use crate::exchange::{Body, Repeat, exchange};
+use crate::exchange::{Body, Repeat, Request, exchange};
 use crate::operation::fresh_operation_id;
-use crate::upstream::{Options, Upstream};
+use crate::upstream::{Asker, Options, Upstream};
 
 /// The most of an answer that is read.
 const HOLD: usize = 64 * 1024;
@@ -25,9 +25,11 @@ impl Openim {
     pub(super) fn at(servers: &[SocketAddr]) -> Self {
         let options = Options {
             connect_timeout: Duration::from_secs(2),
+            first_byte_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(10),
             keepalive: 1,
+            ..Options::default()
         };
         Self { upstream: Upstream::new("openim", servers, options) }
     }
@@ -65,7 +67,14 @@ impl Openim {
             body.len()
         );
         let wire = Secret::new(wire.into_bytes());
-        let answer = exchange(&self.upstream, wire.expose(), &Method::POST, Repeat::Refuse, HOLD)
+        let request = Request {
+            wire: wire.expose(),
+            method: &Method::POST,
+            repeat: Repeat::Refuse,
+            hold: HOLD,
+            asker: Asker::default(),
+        };
+        let answer = exchange(&self.upstream, request)
             .await
             .map_err(|error| Failure::unavailable(format!("OpenIM{path}: {error}")))?;
         let Body::Whole(body) = answer.body else {

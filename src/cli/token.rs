@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::openim::Openim;
 use super::session::parse_platform;
 use super::{ConfigFile, Failure, note_missing_mark, open, read_secret, say};
-use crate::config::Config;
+use crate::config::{Config, Upstream};
 
 /// Mints, shows and deletes users' OpenIM tokens.
 #[derive(Debug, Subcommand)]
@@ -115,7 +115,8 @@ impl Mint {
         let route =
             config.routes.routes().iter().find(|route| route.pattern.path().ends_with("/get_friend_list"));
         let upstream = route.and_then(|route| config.upstreams.iter().find(|u| u.name == route.upstream));
-        upstream.map(|upstream| upstream.servers.clone()).ok_or_else(|| {
+        let addresses = |upstream: &Upstream| upstream.servers.iter().flat_map(|s| s.found.clone()).collect();
+        upstream.map(addresses).ok_or_else(|| {
             Failure::usage("the configuration does not say where OpenIM's API is\nhint: --api HOST:PORT")
         })
     }

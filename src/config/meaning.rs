@@ -140,8 +140,8 @@ pub enum StoreSource {
 pub struct Upstream {
     /// Its name.
     pub name: Arc<str>,
-    /// Its servers; at least one.
-    pub servers: Vec<SocketAddr>,
+    /// Its servers as they are written, with the addresses behind them; at least one.
+    pub servers: Vec<upstream::Origin>,
     /// How they are reached.
     pub options: upstream::Options,
     /// Where it stands.

@@ -9,6 +9,7 @@ mod chains;
 mod error;
 mod meaning;
 mod named;
+mod percent;
 mod period;
 mod place;
 mod problem;

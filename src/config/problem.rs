@@ -4,6 +4,7 @@
 //! repeats a value that might be a secret.
 
 use std::path::Path;
+use std::time::Duration;
 use std::{fmt, io};
 
 use imgate_filters::Rule;
@@ -22,6 +23,7 @@ use super::suggest::Suggestion;
 use crate::front::address::Address;
 use crate::front::tls::{BadAuthorities, BadCertificate, UnixDate};
 use crate::route::{Methods, PathFault, Pattern};
+use crate::upstream::tls::BadTls;
 
 /// What is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -136,8 +138,25 @@ pub enum Problem {
     #[error("`{0}` is no server\nhint: write a host and a port, as in 127.0.0.1:10002 or openim:10002")]
     BadServer(Box<str>),
     /// A server whose name has no address.
-    #[error("`{0}` has no address: {1}")]
+    #[error(
+        "`{0}` has no address: {1}\nhint: to start without it, say `resolve: {{ strict: false }}` at its upstream"
+    )]
     Unresolved(Box<str>, #[source] io::Error),
+    /// Certificates or keys that cannot be used with an upstream.
+    #[error(transparent)]
+    Tls(BadTls),
+    /// Something done more often than makes sense.
+    #[error("must be at least {}", humantime::format_duration(*.0))]
+    TooOften(Duration),
+    /// A time that another one bounds.
+    #[error("must be at most `{0}`")]
+    LongerThan(&'static str),
+    /// Text that is no target of a request.
+    #[error("`{0}` is no path\nhint: write it as it is asked for, as in /healthz")]
+    BadTarget(Box<str>),
+    /// Text that is no name of a header.
+    #[error("`{0}` is no header name")]
+    BadHeaderName(Box<str>),
     /// A cross-origin policy that makes no sense.
     #[error(transparent)]
     Cors(CredentialsForAll),

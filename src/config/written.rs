@@ -15,6 +15,7 @@ use serde_saphyr::Spanned;
 
 use super::SecretSource;
 use super::named::Named;
+use super::percent::Percent;
 use super::period::{Period, Timeout};
 use crate::front::tls::MinVersion;
 use crate::route::Methods;
@@ -221,10 +222,110 @@ pub(super) struct Cache {
 #[serde(deny_unknown_fields)]
 pub(super) struct Upstream {
     pub(super) servers: Spanned<Vec<Spanned<String>>>,
+    pub(super) tls: Option<Spanned<UpstreamTls>>,
     pub(super) connect_timeout: Option<Timeout>,
+    pub(super) first_byte_timeout: Option<Timeout>,
     pub(super) read_timeout: Option<Timeout>,
     pub(super) idle_timeout: Option<Timeout>,
+    pub(super) idle_timeout_unsafe: Option<Period>,
     pub(super) keepalive: Option<usize>,
+    #[serde(default)]
+    pub(super) balance: Balance,
+    #[serde(default)]
+    pub(super) resolve: Resolve,
+    pub(super) health_check: Option<Spanned<HealthCheck>>,
+    pub(super) failure_codes: Option<Vec<i64>>,
+    #[serde(default)]
+    pub(super) eject: Eject,
+    #[serde(default)]
+    pub(super) breaker: Breaker,
+    #[serde(default)]
+    pub(super) retries: Retries,
+    pub(super) slow_return: Option<Period>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UpstreamTls {
+    pub(super) ca: Option<PathBuf>,
+    pub(super) server_name: Option<String>,
+    pub(super) certificate: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Balance {
+    #[default]
+    LeastLoaded,
+    Hash(HashKey),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum HashKey {
+    User,
+    Address,
+    Header(Spanned<String>),
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Resolve {
+    pub(super) every: Option<Spanned<Timeout>>,
+    pub(super) timeout: Option<Timeout>,
+    pub(super) strict: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HealthCheck {
+    pub(super) ask: Ask,
+    pub(super) interval: Option<Spanned<Timeout>>,
+    pub(super) timeout: Option<Spanned<Timeout>>,
+    pub(super) unhealthy_after: Option<Spanned<u32>>,
+    pub(super) healthy_after: Option<Spanned<u32>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Ask {
+    OpenimApi,
+    OpenimSocket,
+    Http(Spanned<String>),
+    Tcp,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Eject {
+    pub(super) enabled: Option<bool>,
+    pub(super) failures: Option<Spanned<u32>>,
+    pub(super) users: Option<Spanned<usize>>,
+    pub(super) share: Option<Percent>,
+    pub(super) within: Option<Timeout>,
+    pub(super) pause: Option<Spanned<Timeout>>,
+    pub(super) longest_pause: Option<Timeout>,
+    pub(super) at_most: Option<Percent>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Breaker {
+    pub(super) enabled: Option<bool>,
+    pub(super) failures: Option<Spanned<u32>>,
+    pub(super) users: Option<Spanned<usize>>,
+    pub(super) share: Option<Percent>,
+    pub(super) within: Option<Timeout>,
+    pub(super) pause: Option<Spanned<Timeout>>,
+    pub(super) longest_pause: Option<Timeout>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Retries {
+    pub(super) share: Option<Percent>,
+    pub(super) per_second: Option<u32>,
 }
 
 #[derive(Deserialize)]

@@ -12,7 +12,6 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, Method};
@@ -21,7 +20,7 @@ use pingora_http::ResponseHeader;
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 
 use self::decode::{Framing, Garbled, Step};
-use crate::upstream::{ConnectError, Connection, Upstream};
+use crate::upstream::{Asker, ConnectError, Connection, Upstream};
 use crate::{answer, envelope};
 
 /// The most an answer's head may measure.
@@ -54,9 +53,12 @@ pub enum ExchangeError {
     /// The upstream closed before it answered.
     #[error("upstream closed the connection before it answered")]
     Closed,
-    /// The upstream was silent for too long.
+    /// The upstream was silent for too long before its answer began.
     #[error("upstream did not answer in time")]
     Timeout,
+    /// The upstream was silent for too long within its answer.
+    #[error("upstream stalled within its answer")]
+    Stalled,
     /// The answer is not HTTP, or broke off.
     #[error("upstream answer is unusable: {0}")]
     Garbled(&'static str),
@@ -74,14 +76,27 @@ impl From<Garbled> for ExchangeError {
 impl From<ExchangeError> for Reject {
     fn from(error: ExchangeError) -> Self {
         let (cause, reason) = match error {
-            ExchangeError::Connect(ConnectError::Refused(_)) => {
-                (Cause::UpstreamUnreachable, "connect_refused")
-            }
-            ExchangeError::Connect(ConnectError::Timeout) => (Cause::UpstreamTimeout, "connect_timeout"),
+            ExchangeError::Connect(error) => return error.into(),
             ExchangeError::Closed => (Cause::UpstreamUnreachable, "upstream_closed"),
             ExchangeError::Timeout => (Cause::UpstreamTimeout, "upstream_silent"),
+            ExchangeError::Stalled => (Cause::UpstreamTimeout, "upstream_stalled"),
             ExchangeError::Garbled(what) => (Cause::UpstreamUnreachable, what),
             ExchangeError::Io(_) => (Cause::UpstreamUnreachable, "upstream_broken"),
+        };
+        Self::new(cause, reason).with(Hint::RetryAfter(RETRY_AFTER))
+    }
+}
+
+impl From<ConnectError> for Reject {
+    fn from(error: ConnectError) -> Self {
+        let (cause, reason) = match error {
+            ConnectError::Refused(_) => (Cause::UpstreamUnreachable, "connect_refused"),
+            ConnectError::Tls(_) => (Cause::UpstreamUnreachable, "tls_failed"),
+            ConnectError::Timeout => (Cause::UpstreamTimeout, "connect_timeout"),
+            ConnectError::BreakerOpen => (Cause::UpstreamUnreachable, "breaker_open"),
+            ConnectError::NoServer => (Cause::UpstreamUnreachable, "no_server_known"),
+            // Nothing is wrong with the upstream: this gateway is full.
+            ConnectError::Exhausted(_) => (Cause::Overloaded, "no_socket_left"),
         };
         Self::new(cause, reason).with(Hint::RetryAfter(RETRY_AFTER))
     }
@@ -93,14 +108,14 @@ pub struct Answer {
     pub head: ResponseHeader,
     /// The body.
     pub body: Body,
+    err_code: Option<i64>,
 }
 
 impl Answer {
     /// OpenIM's `errCode`, if the answer is an envelope. The code stands at its front, so the beginning
     /// of a large answer tells it, too.
     pub fn err_code(&self) -> Option<i64> {
-        let (Body::Whole(beginning) | Body::Flowing { first: beginning, .. }) = &self.body;
-        envelope::err_code(beginning)
+        self.err_code
     }
 }
 
@@ -117,27 +132,54 @@ pub enum Body {
     },
 }
 
-/// Sends a written request and reads its answer, up to `hold` bytes of body in memory.
+/// A request, written.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// Head and body.
+    pub wire: &'a [u8],
+    /// Its method.
+    pub method: &'a Method,
+    /// Whether it may be sent a second time.
+    pub repeat: Repeat,
+    /// The most of the answer's body that is held in memory, in bytes.
+    pub hold: usize,
+    /// Whose it is.
+    pub asker: Asker,
+}
+
+/// Sends a written request and reads its answer.
 ///
 /// # Errors
 /// No connection could be had, or the answer did not come whole, in time and well formed.
-pub async fn exchange(
-    upstream: &Upstream,
-    wire: &[u8],
-    method: &Method,
-    repeat: Repeat,
-    hold: usize,
-) -> Result<Answer, ExchangeError> {
-    let connection = upstream.connect().await?;
-    let was_reused = connection.is_reused();
-    match send_and_read(upstream, connection, wire, method, hold).await {
+pub async fn exchange(upstream: &Upstream, request: Request<'_>) -> Result<Answer, ExchangeError> {
+    let options = &upstream.options;
+    let max_idle = match request.repeat {
+        Repeat::Allow => options.idle_timeout,
+        Repeat::Refuse => options.idle_timeout_unsafe,
+    };
+    let connection = upstream.connect(request.asker, max_idle).await?;
+    match send_and_read(connection, request).await {
         // The server closed a connection it had kept, before it saw the request.
-        Err(Failed { nothing_read: true, .. }) if was_reused && repeat == Repeat::Allow => {
-            let connection = upstream.connect_anew().await?;
-            send_and_read(upstream, connection, wire, method, hold).await.map_err(|failed| failed.error)
+        Err(Failed { is_stale: true, .. }) if request.repeat == Repeat::Allow && upstream.may_repeat() => {
+            let connection = upstream.connect_anew(request.asker).await?;
+            send_and_read(connection, request).await.map_err(|failed| failed.error)
         }
         other => other.map_err(|failed| failed.error),
     }
+}
+
+/// Sends a written request on this connection alone, and reads its answer.
+///
+/// # Errors
+/// The answer did not come whole, in time and well formed.
+pub async fn examine(
+    connection: Connection,
+    wire: &[u8],
+    method: &Method,
+    hold: usize,
+) -> Result<Answer, ExchangeError> {
+    let request = Request { wire, method, repeat: Repeat::Refuse, hold, asker: Asker::default() };
+    send_and_read(connection, request).await.map_err(|failed| failed.error)
 }
 
 /// What became of a request to switch protocols.
@@ -153,32 +195,28 @@ pub enum Upgrade {
     Answered(Answer),
 }
 
-/// Sends a written WebSocket handshake on a connection of its own and reads what comes back.
+/// Sends a written WebSocket handshake on a connection of its own and reads what comes back, up to `hold`
+/// bytes of body in memory.
 ///
 /// # Errors
 /// As [`exchange`]; also if the upstream switches to something that is not a WebSocket.
-pub async fn upgrade(upstream: &Upstream, wire: &[u8], hold: usize) -> Result<Upgrade, ExchangeError> {
-    let connection = upstream.connect_anew().await?;
-    let mut rest = Rest::begin(upstream, connection);
-    rest.connection.stream.write_all(wire).await.map_err(ExchangeError::Io)?;
-    rest.connection.stream.flush().await.map_err(ExchangeError::Io)?;
-    rest.keep = false;
-    loop {
-        if let Some(switched) = switches(&rest.buf)? {
-            if switched {
-                return Ok(Upgrade::Switched { connection: rest.connection, read: rest.buf });
-            }
-            let head = rest.read_head(&Method::GET).await?;
-            let body = rest.hold(hold).await?;
-            return Ok(Upgrade::Answered(Answer { head, body }));
-        }
-        if rest.buf.len() > MAX_HEAD {
-            return Err(ExchangeError::Garbled("answer_head_too_large"));
-        }
-        if rest.fill().await? == 0 {
-            return Err(ExchangeError::Closed);
-        }
+pub async fn upgrade(
+    upstream: &Upstream,
+    wire: &[u8],
+    hold: usize,
+    asker: Asker,
+) -> Result<Upgrade, ExchangeError> {
+    let connection = upstream.connect_anew(asker).await?;
+    let mut rest = Rest::begin(connection);
+    let switched = match rest.shake_hands(wire).await {
+        Ok(switched) => switched,
+        Err(error) => return Err(rest.fail(error).error),
+    };
+    if switched {
+        rest.connection.lease().good();
+        return Ok(Upgrade::Switched { connection: rest.connection, read: rest.buf });
     }
+    rest.take_answer(&Method::GET, hold).await.map(Upgrade::Answered).map_err(|failed| failed.error)
 }
 
 /// Whether the head in `buf` switches to WebSocket; `None` while it is incomplete.
@@ -203,27 +241,14 @@ fn switches(buf: &[u8]) -> Result<Option<bool>, ExchangeError> {
 
 struct Failed {
     error: ExchangeError,
-    nothing_read: bool,
+    /// A kept connection ended and nothing was read from it.
+    is_stale: bool,
 }
 
-async fn send_and_read(
-    upstream: &Upstream,
-    connection: Connection,
-    wire: &[u8],
-    method: &Method,
-    hold: usize,
-) -> Result<Answer, Failed> {
-    let mut rest = Rest::begin(upstream, connection);
-    rest.keep = rest.write_unless_answered(wire).await;
-    let head = match rest.read_head(method).await {
-        Ok(head) => head,
-        Err(error) => {
-            let silent = matches!(error, ExchangeError::Closed | ExchangeError::Io(_));
-            return Err(Failed { nothing_read: silent && rest.buf.is_empty(), error });
-        }
-    };
-    let body = rest.hold(hold).await.map_err(|error| Failed { error, nothing_read: false })?;
-    Ok(Answer { head, body })
+async fn send_and_read(connection: Connection, request: Request<'_>) -> Result<Answer, Failed> {
+    let mut rest = Rest::begin(connection);
+    rest.keep = rest.write_unless_answered(request.wire).await;
+    rest.take_answer(request.method, request.hold).await
 }
 
 /// The part of an answer that is still on its connection.
@@ -231,18 +256,82 @@ pub struct Rest {
     connection: Connection,
     buf: BytesMut,
     framing: Framing,
-    read_timeout: Duration,
     keep: bool,
+    has_read: bool,
 }
 
 impl Rest {
-    fn begin(upstream: &Upstream, connection: Connection) -> Self {
+    fn begin(mut connection: Connection) -> Self {
+        connection.lease().waits();
         Self {
             connection,
             buf: BytesMut::with_capacity(READ),
             framing: Framing::Length(0),
-            read_timeout: upstream.options.read_timeout,
             keep: false,
+            has_read: false,
+        }
+    }
+
+    /// Reads an answer to the end, or to the bound, and tells the server how it did.
+    async fn take_answer(mut self, method: &Method, hold: usize) -> Result<Answer, Failed> {
+        let (head, held, is_whole) = match self.read_answer(method, hold).await {
+            Ok(read) => read,
+            Err(error) => return Err(self.fail(error)),
+        };
+        let err_code = envelope::err_code(&held);
+        self.connection.judge(head.status, err_code);
+        let body = if is_whole {
+            self.finish();
+            Body::Whole(held)
+        } else {
+            Body::Flowing { first: held, rest: Box::new(self) }
+        };
+        Ok(Answer { head, body, err_code })
+    }
+
+    async fn read_answer(
+        &mut self,
+        method: &Method,
+        hold: usize,
+    ) -> Result<(ResponseHeader, Bytes, bool), ExchangeError> {
+        let head = self.read_head(method).await?;
+        let mut held = Held::default();
+        while held.len() <= hold {
+            match self.next().await? {
+                Some(piece) => held.push(piece),
+                None => return Ok((head, held.into_bytes(), true)),
+            }
+        }
+        Ok((head, held.into_bytes(), false))
+    }
+
+    /// Tells the server that there is no answer, unless it had closed the connection before.
+    fn fail(mut self, error: ExchangeError) -> Failed {
+        let has_ended = matches!(error, ExchangeError::Closed | ExchangeError::Io(_));
+        let is_stale = has_ended && !self.has_read && self.connection.is_reused();
+        let lease = self.connection.lease();
+        if is_stale {
+            lease.stale()
+        } else {
+            lease.bad()
+        }
+        Failed { error, is_stale }
+    }
+
+    /// Sends a handshake, and tells whether the upstream switches.
+    async fn shake_hands(&mut self, wire: &[u8]) -> Result<bool, ExchangeError> {
+        self.connection.stream.write_all(wire).await.map_err(ExchangeError::Io)?;
+        self.connection.stream.flush().await.map_err(ExchangeError::Io)?;
+        loop {
+            if let Some(switched) = switches(&self.buf)? {
+                return Ok(switched);
+            }
+            if self.buf.len() > MAX_HEAD {
+                return Err(ExchangeError::Garbled("answer_head_too_large"));
+            }
+            if self.fill().await? == 0 {
+                return Err(ExchangeError::Closed);
+            }
         }
     }
 
@@ -275,6 +364,7 @@ impl Rest {
         let mut read = ReadBuf::uninit(&mut space);
         let _ = ready!(Pin::new(&mut self.connection.stream).poll_read(cx, &mut read));
         self.buf.extend_from_slice(read.filled());
+        self.has_read |= !self.buf.is_empty();
         Poll::Ready(())
     }
 
@@ -324,21 +414,6 @@ impl Rest {
         Ok(Some(head))
     }
 
-    /// Takes the body whole if it measures at most `hold` bytes.
-    async fn hold(mut self, hold: usize) -> Result<Body, ExchangeError> {
-        let mut held = Held::default();
-        while held.len() <= hold {
-            match self.next().await? {
-                Some(piece) => held.push(piece),
-                None => {
-                    self.finish();
-                    return Ok(Body::Whole(held.into_bytes()));
-                }
-            }
-        }
-        Ok(Body::Flowing { first: held.into_bytes(), rest: Box::new(self) })
-    }
-
     /// The next piece of the body; `None` is its end.
     ///
     /// # Errors
@@ -366,10 +441,16 @@ impl Rest {
 
     async fn fill(&mut self) -> Result<usize, ExchangeError> {
         self.buf.reserve(READ);
+        let options = self.connection.options();
+        let patience = if self.has_read { options.read_timeout } else { options.first_byte_timeout };
         let read = self.connection.stream.read_buf(&mut self.buf);
-        match pingora_timeout::timeout(self.read_timeout, read).await {
-            Ok(Ok(n)) => Ok(n),
+        match pingora_timeout::timeout(patience, read).await {
+            Ok(Ok(n)) => {
+                self.has_read |= n > 0;
+                Ok(n)
+            }
             Ok(Err(error)) => Err(ExchangeError::Io(error)),
+            Err(_) if self.has_read => Err(ExchangeError::Stalled),
             Err(_) => Err(ExchangeError::Timeout),
         }
     }

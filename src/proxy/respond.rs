@@ -30,7 +30,7 @@ impl Gateway {
         session: &mut Session,
         notes: &mut Notes,
         request: &RequestHeader,
-        Answer { mut head, body }: Answer,
+        Answer { mut head, body, .. }: Answer,
     ) -> Result<()> {
         self.finish_head(&mut head, notes);
         match body {

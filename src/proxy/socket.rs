@@ -10,7 +10,7 @@ use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::log::SocketLine;
-use super::{Gateway, Notes, Outgoing};
+use super::{Gateway, Notes, Outgoing, asker};
 use crate::exchange::{self, Upgrade};
 use crate::front::Socket;
 use crate::gateway::Route;
@@ -44,8 +44,9 @@ impl Gateway {
             return self.ask_upstream(route, &head, None, cx, notes, &snapshot).await.map(Outgoing::Answer);
         }
         let wire = write_handshake(head, target, cx.client);
+        let asker = asker::of(&route.upstream, cx, head);
         let began = Instant::now();
-        let upgraded = exchange::upgrade(&route.upstream, &wire, HOLD).await;
+        let upgraded = exchange::upgrade(&route.upstream, &wire, HOLD, asker).await;
         notes.outcome.upstream = began.elapsed();
         match upgraded {
             Ok(Upgrade::Answered(answer)) => {

@@ -1,44 +1,128 @@
 //! Named upstreams: their servers, the choice among them, and connections kept for reuse.
 //!
-//! The choice is the less loaded of two random servers; load is what is in flight, tunnels included,
-//! so a server that comes back fills up again. A connection goes back to its pool only when the
-//! exchange on it ended exactly (see [`Connection::keep`]).
+//! Load is what is in flight, tunnels included, so a server that comes back fills up again. A server
+//! whose requests fail is left out for a while ([`eject`]), one that fails its health checks until it
+//! passes them ([`probe`]); when nearly everything fails, requests are refused at once ([`breaker`]). A
+//! connection goes back to its pool only when the exchange on it ended exactly (see
+//! [`Connection::keep`]).
 
+pub mod balance;
+pub mod breaker;
+pub mod budget;
+pub mod eject;
+pub mod keeper;
+pub mod names;
+pub mod probe;
+pub mod tls;
+pub mod window;
+
+mod group;
 mod pool;
+mod server;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tracing::info;
+use xxhash_rust::xxh3::xxh3_64;
 
-pub use self::pool::Connection;
-use self::pool::Pool;
-use crate::wire::Wire;
+pub use self::balance::{Balance, Key};
+use self::breaker::Admission;
+pub use self::group::Counts;
+use self::group::{Group, count};
+pub use self::names::Origin;
+use self::names::{Resolve, System};
+pub use self::pool::{Connection, is_failure};
+pub use self::server::{Lease, Server, State};
 
 /// How the servers of one upstream are reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// How long a connection may take to open.
+    /// How servers are recognised, if TLS is spoken with them.
+    pub tls: Option<tls::Options>,
+    /// How long a connection may take to open, with TLS until hands are shaken.
     pub connect_timeout: Duration,
-    /// How long the upstream may be silent.
+    /// How long the upstream may be silent before the first byte of its answer.
+    pub first_byte_timeout: Duration,
+    /// How long the upstream may be silent within its answer.
     pub read_timeout: Duration,
     /// How long a connection is kept without use. Below the upstream's own limit, so that it is we
     /// who close.
     pub idle_timeout: Duration,
+    /// How long a connection may have been without use to carry a request that must not be sent twice:
+    /// should the server close it at that moment, the request is lost.
+    pub idle_timeout_unsafe: Duration,
     /// How many idle connections are kept per server.
     pub keepalive: usize,
+    /// How a server is chosen.
+    pub balance: Balance,
+    /// How names of servers are looked up.
+    pub resolve: names::Options,
+    /// How servers are asked for their health, if they are.
+    pub check: Option<probe::Options>,
+    /// Which `errCode`s are the server's own fault.
+    pub failure_codes: Box<[i64]>,
+    /// When a server is left out because requests to it fail, if ever.
+    pub eject: Option<eject::Options>,
+    /// When requests are refused because nearly all fail, if ever.
+    pub breaker: Option<breaker::Options>,
+    /// How much may be sent again.
+    pub retries: budget::Options,
+    /// How long a server that comes back takes to get its full share.
+    pub slow_return: Duration,
 }
 
-/// One server of an upstream.
-#[derive(Debug)]
-pub struct Server {
-    /// Where it listens.
-    pub address: SocketAddr,
-    in_flight: AtomicU32,
-    pool: Pool,
+/// The `errCode`s with which OpenIM says that something behind its API is down.
+/// Source: openimsdk/tools mw/rpc_client_interceptor.go (raw gRPC codes on the released line: deadline
+/// exceeded, internal, unavailable), mw/grpc/client/error.go (500 at head).
+pub const FAILURE_CODES: [i64; 4] = [4, 13, 14, 500];
+
+impl Default for Options {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            tls: None,
+            // A lost SYN is sent again after 1 s (RFC 6298 section 2.1); that one should still count.
+            connect_timeout: Duration::from_millis(1500),
+            first_byte_timeout: seconds(8),
+            read_timeout: seconds(8),
+            idle_timeout: seconds(50),
+            // Below the 5 s after which the most impatient of common servers close.
+            idle_timeout_unsafe: seconds(4),
+            keepalive: 256,
+            balance: Balance::LeastLoaded,
+            resolve: names::Options::default(),
+            check: None,
+            failure_codes: FAILURE_CODES.into(),
+            eject: Some(eject::Options::default()),
+            breaker: Some(breaker::Options::default()),
+            retries: budget::Options::default(),
+            slow_return: seconds(10),
+        }
+    }
+}
+
+/// Whose request it is, as far as an upstream needs to know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asker {
+    /// Tells callers apart: failures of one alone prove nothing against a server.
+    pub caller: u64,
+    /// What consistent hashing goes by.
+    pub key: u64,
+}
+
+impl Asker {
+    /// The same number for the same bytes, in every gateway and at every time.
+    pub fn hash(bytes: &[u8]) -> u64 {
+        xxh3_64(bytes)
+    }
 }
 
 /// A named group of servers that answer alike.
@@ -48,29 +132,12 @@ pub struct Upstream {
     pub name: Arc<str>,
     /// How its servers are reached.
     pub options: Options,
-    servers: Box<[Arc<Server>]>,
-}
-
-/// A server while one request or tunnel is under way to it.
-#[derive(Debug)]
-pub struct Lease(Arc<Server>);
-
-impl Lease {
-    fn new(server: &Arc<Server>) -> Self {
-        server.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(server))
-    }
-
-    /// The server.
-    pub fn server(&self) -> &Arc<Server> {
-        &self.0
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
+    group: Arc<Group>,
+    servers: ArcSwap<Vec<Arc<Server>>>,
+    origins: Box<[Origin]>,
+    /// The addresses behind each origin, as last found.
+    found: Mutex<Vec<Vec<SocketAddr>>>,
+    resolver: Arc<dyn Resolve>,
 }
 
 /// How many servers are tried before a request fails; nothing was sent to those that did not open.
@@ -85,185 +152,224 @@ pub enum ConnectError {
     /// It did not answer in time.
     #[error("upstream did not accept the connection in time")]
     Timeout,
+    /// It could not prove who it is, or would not take us for who we are.
+    #[error("TLS with the upstream failed: {0}")]
+    Tls(#[source] io::Error),
+    /// This process or machine has no more descriptors, ports or memory.
+    #[error("no socket for a connection to the upstream: {0}")]
+    Exhausted(#[source] io::Error),
+    /// Nearly everything fails, so nothing was tried.
+    #[error("upstream fails, and is not asked for a while")]
+    BreakerOpen,
+    /// No address of any of its servers is known.
+    #[error("no server of the upstream is known")]
+    NoServer,
+}
+
+impl ConnectError {
+    fn of(error: io::Error) -> Self {
+        if is_exhaustion(&error) { Self::Exhausted(error) } else { Self::Refused(error) }
+    }
+
+    /// Whether the fault is on our side.
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Self::Exhausted(_))
+    }
+}
+
+/// Whether it is this machine that lacks what a connection needs.
+pub fn is_exhaustion(error: &io::Error) -> bool {
+    let codes = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EADDRNOTAVAIL, libc::EAGAIN];
+    error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
 impl Upstream {
-    /// Groups `servers`, of which there is at least one.
+    /// Groups the servers at these addresses.
     pub fn new(name: &str, servers: &[SocketAddr], options: Options) -> Self {
-        let server = |address: &SocketAddr| {
-            let pool = Pool::new(options.keepalive, options.idle_timeout);
-            Arc::new(Server { address: *address, in_flight: AtomicU32::new(0), pool })
+        let origins: Vec<Origin> = servers.iter().copied().map(Origin::from).collect();
+        Self::succeeding(None, name, &origins, options)
+    }
+
+    /// Groups servers that are written this way. What is known of those that `before` had, too, is kept,
+    /// and their connections, if the options are the same.
+    pub fn succeeding(before: Option<&Self>, name: &str, origins: &[Origin], options: Options) -> Self {
+        Self::with_resolver(before, name, origins, options, Arc::new(System))
+    }
+
+    fn with_resolver(
+        before: Option<&Self>,
+        name: &str,
+        origins: &[Origin],
+        options: Options,
+        resolver: Arc<dyn Resolve>,
+    ) -> Self {
+        let name: Arc<str> = name.into();
+        let kept = before.filter(|before| before.options == options);
+        let group = kept.map_or_else(
+            || {
+                let counts = before.map(|before| Arc::clone(&before.group.counts)).unwrap_or_default();
+                Group::new(Arc::clone(&name), options.clone(), counts)
+            },
+            |kept| Arc::clone(&kept.group),
+        );
+        let upstream = Self {
+            name,
+            options,
+            group,
+            servers: ArcSwap::from(kept.map_or_else(Arc::default, |kept| kept.servers.load_full())),
+            origins: origins.into(),
+            found: Mutex::new(origins.iter().map(|origin| names::preferred(&origin.found)).collect()),
+            resolver,
         };
-        Self { name: name.into(), servers: servers.iter().map(server).collect(), options }
+        upstream.use_found(&upstream.found.lock());
+        upstream
     }
 
     /// Whether a new one, made of these, would be the same.
-    pub fn is_configured_as(&self, name: &str, servers: &[SocketAddr], options: &Options) -> bool {
-        let same_servers = self.servers.iter().map(|server| &server.address).eq(servers);
-        *self.name == *name && same_servers && self.options == *options
+    pub fn is_configured_as(&self, name: &str, origins: &[Origin], options: &Options) -> bool {
+        *self.name == *name && *self.origins == *origins && self.options == *options
     }
 
-    /// Chooses the less loaded of two random servers, other than the one at `avoid` if there is
-    /// another.
-    pub fn pick(&self, avoid: Option<SocketAddr>) -> Lease {
-        let n = self.servers.len();
-        if n == 1 {
-            return Lease::new(&self.servers[0]);
+    /// Puts the servers at these addresses in use; those that are known already are kept as they are.
+    fn use_found(&self, found: &[Vec<SocketAddr>]) {
+        let old = self.servers.load();
+        let mut servers: Vec<Arc<Server>> = Vec::new();
+        for (origin, addresses) in self.origins.iter().zip(found) {
+            for address in addresses {
+                let is_same = |server: &&Arc<Server>| server.address == *address;
+                if servers.iter().any(|server| is_same(&server)) {
+                    continue;
+                }
+                let kept = old.iter().find(is_same).filter(|server| server.host == origin.host).cloned();
+                servers.push(kept.unwrap_or_else(|| Server::new(*address, &origin.host, &self.group)));
+            }
         }
-        let first = random_below(n);
-        // Any other: an offset of 1 to n - 1 from the first.
-        let second = (first + 1 + random_below(n - 1)) % n;
-        let (a, b) = (&self.servers[first], &self.servers[second]);
-        let load =
-            |server: &Server| (Some(server.address) == avoid, server.in_flight.load(Ordering::Relaxed));
-        Lease::new(if load(b) < load(a) { b } else { a })
+        self.group.size.store(servers.len(), Ordering::Relaxed);
+        self.servers.store(Arc::new(servers));
+        self.count_down();
     }
 
-    /// Takes an idle connection, or opens one. A server that cannot be reached is passed over for
-    /// another: nothing was sent to it.
+    /// Takes over what a lookup found behind one of the names, and says so if it is new.
+    fn looked_up(&self, index: usize, addresses: Vec<SocketAddr>) {
+        let mut found = self.found.lock();
+        let Some(old) = found.get_mut(index).filter(|old| **old != addresses) else { return };
+        let (upstream, name) = (&*self.name, self.origins[index].to_string());
+        info!(upstream, name, from = listed(old), to = listed(&addresses), "a name has other addresses now");
+        *old = addresses;
+        count(&self.group.counts.changes);
+        self.use_found(&found);
+    }
+
+    /// Notes how many servers fail their health checks.
+    fn count_down(&self) {
+        let down = self.servers.load().iter().filter(|server| server.is_down()).count();
+        self.group.down.store(down, Ordering::Relaxed);
+    }
+
+    /// Lets a request in and chooses its server.
     ///
     /// # Errors
-    /// None of the servers tried accepted a connection.
-    pub async fn connect(&self) -> Result<Connection, ConnectError> {
-        let lease = self.pick(None);
-        match lease.server().pool.take() {
+    /// The breaker is open, or no server is known.
+    pub fn admit(&self, asker: Asker) -> Result<Lease, ConnectError> {
+        let admission = self.group.admit();
+        if admission == Admission::Refused {
+            return Err(ConnectError::BreakerOpen);
+        }
+        self.pick(asker, admission, None).ok_or_else(|| {
+            self.group.undecided(admission);
+            ConnectError::NoServer
+        })
+    }
+
+    fn pick(&self, asker: Asker, admission: Admission, avoid: Option<SocketAddr>) -> Option<Lease> {
+        let servers = self.servers.load();
+        let server = balance::choose(&servers, &self.options.balance, asker.key, avoid)?;
+        Some(Lease::new(server, asker.caller, admission))
+    }
+
+    /// Gives a server up that could not be reached and chooses another, if there is one and a repeat can
+    /// be paid for.
+    ///
+    /// # Errors
+    /// No other server is to be tried; the error is the one that was given.
+    pub fn elsewhere(
+        &self,
+        mut lease: Lease,
+        asker: Asker,
+        error: ConnectError,
+        tries: usize,
+    ) -> Result<Lease, ConnectError> {
+        let is_last = error.is_ours() || tries >= MAX_TRIES.min(self.servers.load().len());
+        if is_last || !self.group.may_repeat() {
+            lease.unreachable(&error);
+            return Err(error);
+        }
+        let avoid = lease.server().address;
+        let admission = lease.give_up(&error);
+        self.pick(asker, admission, Some(avoid)).ok_or(ConnectError::NoServer)
+    }
+
+    /// Whether a request may be sent once more; if so, that is paid for.
+    pub fn may_repeat(&self) -> bool {
+        self.group.may_repeat()
+    }
+
+    /// Takes a connection that was in use within `max_idle`, or opens one. A server that cannot be
+    /// reached is passed over for another: nothing was sent to it.
+    ///
+    /// # Errors
+    /// None of the servers tried accepted a connection, or none was tried.
+    pub async fn connect(&self, asker: Asker, max_idle: Duration) -> Result<Connection, ConnectError> {
+        let lease = self.admit(asker)?;
+        match lease.server().pool.take(max_idle) {
             Some(stream) => Ok(Connection::reused(stream, lease)),
-            None => self.open_from(lease).await,
+            None => self.open_from(lease, asker).await,
         }
     }
 
     /// Opens a connection even if an idle one is at hand.
     ///
     /// # Errors
-    /// None of the servers tried accepted a connection.
-    pub async fn connect_anew(&self) -> Result<Connection, ConnectError> {
-        self.open_from(self.pick(None)).await
+    /// None of the servers tried accepted a connection, or none was tried.
+    pub async fn connect_anew(&self, asker: Asker) -> Result<Connection, ConnectError> {
+        self.open_from(self.admit(asker)?, asker).await
     }
 
-    async fn open_from(&self, mut lease: Lease) -> Result<Connection, ConnectError> {
+    async fn open_from(&self, mut lease: Lease, asker: Asker) -> Result<Connection, ConnectError> {
         let mut tries = 1;
         loop {
-            match self.open(lease.server().address).await {
+            match lease.server().open().await {
                 Ok(stream) => return Ok(Connection::fresh(stream, lease)),
-                Err(error) if tries >= MAX_TRIES.min(self.servers.len()) => return Err(error),
-                Err(_) => {}
+                Err(error) => lease = self.elsewhere(lease, asker, error, tries)?,
             }
             tries += 1;
-            lease = self.pick(Some(lease.server().address));
         }
-    }
-
-    async fn open(&self, address: SocketAddr) -> Result<Wire, ConnectError> {
-        let connect = TcpStream::connect(address);
-        let stream = tokio::time::timeout(self.options.connect_timeout, connect)
-            .await
-            .map_err(|_| ConnectError::Timeout)?
-            .map_err(ConnectError::Refused)?;
-        stream.set_nodelay(true).map_err(ConnectError::Refused)?;
-        Ok(stream.into())
     }
 
     /// Closes idle connections that are too old or that the server closed.
     pub fn sweep(&self) {
-        for server in &self.servers {
+        for server in self.servers.load().iter() {
             server.pool.sweep();
         }
     }
 
-    /// The servers with what is in flight to each.
-    pub fn load(&self) -> impl Iterator<Item = (SocketAddr, u32)> + '_ {
-        self.servers.iter().map(|s| (s.address, s.in_flight.load(Ordering::Relaxed)))
+    /// The servers in use at present.
+    pub fn servers(&self) -> Arc<Vec<Arc<Server>>> {
+        self.servers.load_full()
+    }
+
+    /// What it has counted, over all reloads.
+    pub fn counts(&self) -> &Counts {
+        &self.group.counts
+    }
+
+    /// Whether its requests are refused because nearly all fail.
+    pub fn has_open_breaker(&self) -> bool {
+        self.group.has_open_breaker()
     }
 }
 
-/// A number below `n`, good enough to spread load: a thread-local xorshift, seeded by the hasher.
-fn random_below(n: usize) -> usize {
-    use std::cell::Cell;
-    use std::hash::{BuildHasher as _, RandomState};
-
-    thread_local! {
-        static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(0) | 1);
-    }
-    let x = STATE.with(|state| {
-        let mut x = state.get();
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        state.set(x);
-        x
-    });
-    // The upper half is the better one; the remainder's bias is nothing at these sizes.
-    ((x >> 32) as usize) % n
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::net::TcpListener;
-
-    use super::*;
-
-    fn options() -> Options {
-        Options {
-            connect_timeout: Duration::from_millis(500),
-            read_timeout: Duration::from_secs(1),
-            idle_timeout: Duration::from_secs(50),
-            keepalive: 8,
-        }
-    }
-
-    fn upstream(servers: &[SocketAddr]) -> Upstream {
-        Upstream::new("u", servers, options())
-    }
-
-    #[test]
-    fn the_less_loaded_server_is_chosen() {
-        let servers = ["127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap()];
-        let upstream = upstream(&servers);
-        let leases: Vec<Lease> = (0..100).map(|_| upstream.pick(None)).collect();
-        assert_eq!(upstream.load().map(|(_, n)| n).collect::<Vec<_>>(), [50, 50]);
-        drop(leases);
-        assert_eq!(upstream.load().map(|(_, n)| n).sum::<u32>(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_server_that_is_down_is_passed_over() {
-        let up = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let down = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let servers = [down.local_addr().unwrap(), up.local_addr().unwrap()];
-        drop(down);
-        let upstream = upstream(&servers);
-        for _ in 0..20 {
-            let connection = upstream.connect().await.unwrap();
-            assert_eq!(connection.server().address, servers[1]);
-        }
-    }
-
-    #[tokio::test]
-    async fn no_server_at_all_is_an_error() {
-        let down = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let upstream = upstream(&[down.local_addr().unwrap()]);
-        drop(down);
-        assert!(matches!(upstream.connect().await, Err(ConnectError::Refused(_))));
-    }
-
-    #[tokio::test]
-    async fn a_kept_connection_is_used_again_unless_bytes_or_an_end_wait_on_it() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let upstream = upstream(&[listener.local_addr().unwrap()]);
-        let first = upstream.connect().await.unwrap();
-        let (mut server_side, _) = listener.accept().await.unwrap();
-        assert!(!first.is_reused());
-        let port = first.local_port();
-        first.keep();
-
-        let second = upstream.connect().await.unwrap();
-        assert!(second.is_reused());
-        assert_eq!(second.local_port(), port);
-
-        // Unsolicited bytes would be read as the next answer.
-        tokio::io::AsyncWriteExt::write_all(&mut server_side, b"x").await.unwrap();
-        second.keep();
-        let third = upstream.connect().await.unwrap();
-        assert_ne!(third.local_port(), port);
-    }
+fn listed(addresses: &[SocketAddr]) -> String {
+    let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    texts.join(", ")
 }

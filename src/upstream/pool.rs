@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use http::StatusCode;
 use parking_lot::Mutex;
 
-use super::{Lease, Server};
+use super::{Lease, Options, Server};
 use crate::wire::Wire;
 
 /// The most shards there are; a machine with fewer cores has fewer.
@@ -43,15 +44,17 @@ impl Pool {
         }
     }
 
-    /// Takes a connection that can carry a request.
-    pub(super) fn take(&self) -> Option<Wire> {
+    /// Takes a connection that can carry a request and was in use within `max_idle`.
+    pub(super) fn take(&self, max_idle: Duration) -> Option<Wire> {
         let (home, shards) = (thread_number(), self.shards.len());
-        (0..shards).find_map(|i| self.take_from((home + i) % shards))
+        (0..shards).find_map(|i| self.take_from((home + i) % shards, max_idle))
     }
 
-    fn take_from(&self, shard: usize) -> Option<Wire> {
+    fn take_from(&self, shard: usize, max_idle: Duration) -> Option<Wire> {
         let mut idle = self.shards[shard].lock();
-        while let Some(mut candidate) = idle.pop_back() {
+        // The one used last comes first: if that one is too old, all are.
+        while idle.back().is_some_and(|youngest| youngest.since.elapsed() < max_idle) {
+            let mut candidate = idle.pop_back()?;
             if self.is_young(&candidate) && candidate.stream.is_quiet() {
                 return Some(candidate.stream);
             }
@@ -89,6 +92,11 @@ fn thread_number() -> usize {
     HOME.with(|home| *home)
 }
 
+/// Whether a status says that the server is at fault, or what stands behind it.
+pub fn is_failure(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
+}
+
 /// A connection to a server while it carries one exchange.
 #[derive(Debug)]
 pub struct Connection {
@@ -115,6 +123,23 @@ impl Connection {
     /// Whether it carried an exchange before.
     pub fn is_reused(&self) -> bool {
         self.reused
+    }
+
+    /// How its server is reached.
+    pub(crate) fn options(&self) -> &Options {
+        &self.server().group.options
+    }
+
+    /// Tells the server how it did, by the status and the code of its answer.
+    pub(crate) fn judge(&mut self, status: StatusCode, err_code: Option<i64>) {
+        let has_failed =
+            is_failure(status) || err_code.is_some_and(|code| self.options().failure_codes.contains(&code));
+        if has_failed { self.lease.bad() } else { self.lease.good() }
+    }
+
+    /// The server while this lasts, to be told how it went.
+    pub(crate) fn lease(&mut self) -> &mut Lease {
+        &mut self.lease
     }
 
     /// Parts the connection from its place in the server's load; a tunnel holds both to its end.

@@ -10,8 +10,8 @@ use tokio::net::TcpStream;
 use super::{PLATFORM, Stage};
 use crate::cli::Failure;
 use crate::envelope;
-use crate::exchange::{Repeat, exchange};
-use crate::upstream::{Options, Upstream};
+use crate::exchange::{Repeat, Request, exchange};
+use crate::upstream::{Asker, Options, Upstream};
 
 const FRIENDS: &str = "/friend/get_friend_list";
 const BODY: &[u8] = br#"{"userID":"ann","pagination":{"pageNumber":1,"showNumber":10}}"#;
@@ -200,9 +200,11 @@ impl<'a> Client<'a> {
     fn of(stage: &'a Stage) -> Self {
         let options = Options {
             connect_timeout: PATIENCE,
+            first_byte_timeout: PATIENCE * 3,
             read_timeout: PATIENCE * 3,
             idle_timeout: PATIENCE,
             keepalive: 1,
+            ..Options::default()
         };
         Self { stage, gateway: Upstream::new("gateway", &[stage.gateway], options) }
     }
@@ -229,9 +231,14 @@ impl<'a> Client<'a> {
     /// Sends it and tells status and errCode.
     async fn send(&self, head: &str, body: &[u8]) -> Result<String, Failure> {
         let wire = [head.as_bytes(), body].concat();
-        let answer = exchange(&self.gateway, &wire, &Method::POST, Repeat::Allow, 1 << 20)
-            .await
-            .map_err(Failure::unavailable)?;
+        let request = Request {
+            wire: &wire,
+            method: &Method::POST,
+            repeat: Repeat::Allow,
+            hold: 1 << 20,
+            asker: Asker::default(),
+        };
+        let answer = exchange(&self.gateway, request).await.map_err(Failure::unavailable)?;
         let code = answer.err_code();
         Ok(format!("{}, errCode {}", answer.head.status.as_u16(), code.unwrap_or(-1)))
     }

@@ -73,7 +73,7 @@ pub(super) fn resolve(source: &Arc<Source>, base: &Path) -> Result<Config, Confi
     let trusted_proxies = edge::trusted_proxies(&mut faults, written.trusted_proxies.as_ref(), base);
     let cors = edge::cors(&mut faults, written.cors.as_ref());
     let identity = identity::resolve(&mut faults, &written.identity, base);
-    let upstreams = upstreams::resolve(&mut faults, &written.upstreams);
+    let upstreams = upstreams::resolve(&mut faults, &written.upstreams, base);
     let chains = chains(&mut faults, written.chains);
     let answers = answers(&mut faults, &written.errors);
     let names = routes::Names { upstreams: &upstreams, chains: &chains, listeners: &listener_names };

@@ -193,6 +193,41 @@ fn values_that_make_no_sense_are_refused() {
         let first = error.lines().next().unwrap();
         assert!(first.ends_with(expected), "{first}\n{expected}");
     }
+    for (upstream, expected) in [
+        ("balance: random", "upstreams.chat.balance: unknown word `random`"),
+        (
+            "balance: { hash: { header: 'a b' } }",
+            "upstreams.chat.balance.hash.header: `a b` is no header name",
+        ),
+        ("resolve: { every: 10ms }", "upstreams.chat.resolve.every: must be at least 1s"),
+        (
+            "health_check: { ask: { http: healthz } }",
+            "upstreams.chat.health_check.ask.http: `healthz` is no path",
+        ),
+        (
+            "health_check: { ask: tcp, interval: 1s, timeout: 2s }",
+            "upstreams.chat.health_check.timeout: must be at most `interval`",
+        ),
+        (
+            "health_check: { ask: tcp, healthy_after: 0 }",
+            "upstreams.chat.health_check.healthy_after: must be above 0",
+        ),
+        ("eject: { users: 0 }", "upstreams.chat.eject.users: must be above 0"),
+        ("eject: { at_most: 101% }", "upstreams.chat.eject.at_most: `101%` is no share"),
+        ("eject: { at_most: 50 }", "upstreams.chat.eject.at_most: `50` is no share"),
+        (
+            "breaker: { pause: 1m, longest_pause: 1s }",
+            "upstreams.chat.breaker.pause: must be at most `longest_pause`",
+        ),
+        ("tls: { certificate: own.pem }", "upstreams.chat.tls: `key` is missing"),
+        ("tls: { key: own.key }", "upstreams.chat.tls: `certificate` is missing"),
+        ("tls: { server_name: 'a b' }", "upstreams.chat.tls: `a b` is no name of a server"),
+        ("breaker: { trials: 1 }", "upstreams.chat.breaker: unknown key `trials`"),
+    ] {
+        let error = refused("[\"127.0.0.1:10001\"]", &format!("[\"127.0.0.1:10001\"], {upstream}"));
+        let first = error.lines().next().unwrap();
+        assert!(first.ends_with(expected), "{first}\n{expected}");
+    }
     for (identity, expected) in [
         (
             "keys: { token: 'imgate:{user_id}' }",

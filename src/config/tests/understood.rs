@@ -14,6 +14,7 @@ use crate::access_log::Output;
 use crate::config::{Listener, Mode};
 use crate::front::address::{Address, FileMode};
 use crate::route::Found;
+use crate::upstream::{Balance, Key, Options, Upstream, probe};
 
 #[test]
 fn defaults_are_what_the_documentation_says() {
@@ -61,7 +62,46 @@ fn values_are_read_into_their_types() {
 fn servers_are_resolved_to_addresses() {
     let config = accepted("\"127.0.0.1:10001\"", "'localhost:1', '127.0.0.1:1', '[::1]:2'");
     let expected: [SocketAddr; 2] = ["127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap()];
-    assert_eq!(config.upstreams[0].servers, expected);
+    let servers: Vec<SocketAddr> =
+        Upstream::succeeding(None, "chat", &config.upstreams[0].servers, Options::default())
+            .servers()
+            .iter()
+            .map(|server| server.address)
+            .collect();
+    assert_eq!(servers, expected);
+}
+
+#[test]
+fn what_is_said_of_an_upstream_is_read_into_its_types() {
+    let config = accepted(
+        "\"127.0.0.1:10001\"]",
+        "'127.0.0.1:1'], read_timeout: 3s, idle_timeout: 2s, balance: { hash: { header: X-Room } }, \
+         resolve: { every: 1m, strict: false }, health_check: { ask: { http: /healthz }, interval: 1s }, \
+         failure_codes: [7], eject: { enabled: false }, breaker: { share: 90%, longest_pause: 2s }, \
+         retries: { share: 0%, per_second: 1 }, slow_return: 0s",
+    );
+    let options = &config.upstreams[0].options;
+    let seconds = Duration::from_secs;
+    assert_eq!((options.first_byte_timeout, options.idle_timeout_unsafe), (seconds(3), seconds(2)));
+    assert_eq!(options.balance, Balance::Hash(Key::Header("x-room".parse().unwrap())));
+    assert_eq!((options.resolve.every, options.resolve.strict), (seconds(60), false));
+    let check = options.check.as_ref().unwrap();
+    assert_eq!(check.kind, probe::Kind::Http("/healthz".into()));
+    assert_eq!((check.interval, check.timeout), (seconds(1), seconds(1)));
+    assert_eq!((&*options.failure_codes, &options.eject), (&[7][..], &None));
+    let breaker = options.breaker.as_ref().unwrap();
+    assert_eq!((breaker.threshold.share, breaker.longest_pause), (90, seconds(2)));
+    assert_eq!(options.slow_return, Duration::ZERO);
+}
+
+#[test]
+fn a_name_without_an_address_is_a_fault_unless_that_is_allowed() {
+    // Source: RFC 6761 section 6.4.
+    let error = super::refused("127.0.0.1:10001", "chat.invalid:1");
+    assert!(error.contains("upstreams.chat.servers[0]: `chat.invalid:1` has no address: "), "{error}");
+    assert!(error.contains("resolve: { strict: false }"), "{error}");
+    let config = accepted("\"127.0.0.1:10001\"]", "'chat.invalid:1'], resolve: { strict: false }");
+    assert!(config.upstreams[0].servers[0].found.is_empty());
 }
 
 #[test]
