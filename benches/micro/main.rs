@@ -1,5 +1,5 @@
 //! What the parts of a request cost, one by one: `filter/*`, `chain/*`, `route/*`, `store/*`, and the bytes
-//! that go up and come back (`forward/*`, `exchange/*`, `envelope/*`, `reply/*`).
+//! that go up and come back (`forward/*`, `exchange/*`, `envelope/*`, `reply/*`), and `upstream/*`.
 //!
 //! One binary, because linking one takes minutes. `cargo bench --bench micro -- chain/` runs a part.
 
@@ -12,6 +12,8 @@ mod chain;
 mod route;
 
 mod store;
+
+mod upstream;
 
 mod wire;
 
@@ -41,5 +43,6 @@ fn main() {
     route::bench(&mut criterion);
     wire::bench(&mut criterion);
     store::bench(&mut criterion);
+    upstream::bench(&mut criterion);
     criterion.final_summary();
 }

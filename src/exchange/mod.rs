@@ -311,9 +311,9 @@ impl Rest {
         let is_stale = has_ended && !self.has_read && self.connection.is_reused();
         let lease = self.connection.lease();
         if is_stale {
-            lease.stale()
+            lease.stale();
         } else {
-            lease.bad()
+            lease.bad();
         }
         Failed { error, is_stale }
     }

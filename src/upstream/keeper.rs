@@ -172,7 +172,7 @@ impl Rounds {
     fn end(&mut self, upstream: &Upstream, done: Done) {
         match done {
             Done::LookedUp(index, found) => self.looked_up(upstream, index, found),
-            Done::Checked(server, said) => self.checked(upstream, &server, said),
+            Done::Checked(server, said) => self.checked(upstream, &server, &said),
         }
     }
 
@@ -198,14 +198,14 @@ impl Rounds {
         }
     }
 
-    fn checked(&mut self, upstream: &Upstream, server: &Arc<Server>, said: Result<(), Sick>) {
+    fn checked(&mut self, upstream: &Upstream, server: &Arc<Server>, said: &Result<(), Sick>) {
         let Some(options) = &upstream.options.check else { return };
         let Some(check) = self.checks.get_mut(&server.address) else { return };
         check.under_way = false;
         let counts = upstream.counts();
         count(if said.is_ok() { &counts.checks_passed } else { &counts.checks_failed });
         // That we lack sockets says nothing of the server.
-        if matches!(&said, Err(Sick::Connect(error)) if error.is_ours()) {
+        if matches!(said, Err(Sick::Connect(error)) if error.is_ours()) {
             return;
         }
         if said.is_err() == server.is_down() {

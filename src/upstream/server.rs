@@ -133,10 +133,7 @@ impl Server {
         if until == 0 {
             return PARTS;
         }
-        let since = match self.group.millis(self.group.now()).checked_sub(until) {
-            None => return 0,
-            Some(since) => since,
-        };
+        let Some(since) = self.group.millis(self.group.now()).checked_sub(until) else { return 0 };
         let whole = u64::try_from(self.group.options.slow_return.as_millis()).unwrap_or(u64::MAX);
         if since < whole {
             // At least one part, so that being back shows.

@@ -41,3 +41,4 @@ mod sidecar;
 mod socket;
 mod tidy;
 mod tls;
+mod upstreams;
