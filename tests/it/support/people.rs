@@ -1,5 +1,7 @@
 //! Somebody with a session, who can sign.
 
+use std::time::Duration;
+
 use imgate_identity::key::Keys;
 use imgate_identity::secret::Secret;
 use imgate_identity::session::{Record, SessionId, SessionSecret};
@@ -14,7 +16,11 @@ use super::{RedisServer, Sent, leaks};
 
 /// A writer to the store the gateway reads.
 pub(crate) async fn writer(redis: &RedisServer) -> Writer {
-    Writer::connect(RedisConfig::new(redis.url()), Keys::default()).await.unwrap()
+    // A busy machine is slow, and the tests' own records are not what is timed.
+    let patience = Duration::from_secs(10);
+    let config =
+        RedisConfig { timeout: patience, connect_timeout: patience, ..RedisConfig::new(redis.url()) };
+    Writer::connect(config, Keys::default()).await.unwrap()
 }
 
 /// Somebody with a session.
