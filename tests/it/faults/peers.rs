@@ -121,6 +121,18 @@ impl World {
         }
     }
 
+    /// Waits until changes are announced and Ann is served without a look into Redis. What was read before
+    /// the announcements came back is dropped when they do.
+    async fn knows_ann(&self, what: &str) {
+        let misses = async || self.gateway.metric("imgate_store_events_total{event=\"miss\"}").await;
+        let known = async || {
+            let up = self.gateway.metric("imgate_store_up").await == 1.0;
+            let before = misses().await;
+            up && self.is_well(Ask::Api, "op-before").await && misses().await == before
+        };
+        within(BACK, &format!("ann is known, {what}"), known).await;
+    }
+
     fn peer(&mut self, ask: Ask) -> &mut FaultProxy {
         match ask {
             Ask::Api | Ask::Object => &mut self.api,
@@ -328,7 +340,7 @@ async fn a_redis_that_breaks_is_no_verdict_on_anybody_and_spares_who_is_known() 
     let mut w = world().await;
     for (n, (what, spoil)) in spoils().into_iter().enumerate() {
         let stranger = Person::new(&format!("bob{n}"), &w.redis, &w.openim).await;
-        within(BACK, what, async || w.is_well(Ask::Api, "op-before").await).await;
+        w.knows_ann(what).await;
         spoil.befall(&mut w.store).await;
         let began = Instant::now();
         let reply = w.gateway.send(&stranger.post("/group/get_groups_info", "{}")).await;
@@ -350,7 +362,7 @@ async fn a_redis_that_breaks_is_no_verdict_on_anybody_and_spares_who_is_known() 
 #[tokio::test]
 async fn a_redis_without_room_for_us_is_waited_for_without_a_storm() {
     let mut w = world().await;
-    within(BACK, "ann is known", async || w.is_well(Ask::Api, "op-before").await).await;
+    w.knows_ann("at first").await;
     let client = redis::Client::open(w.redis.url()).unwrap();
     let mut own = client.get_multiplexed_async_connection().await.unwrap();
     redis::cmd("CONFIG").arg(&["SET", "maxclients", "1"]).exec_async(&mut own).await.unwrap();
