@@ -20,7 +20,7 @@ pub mod trusted;
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pingora_core::apps::HttpServerApp;
 use pingora_core::server::ShutdownWatch;
@@ -35,6 +35,9 @@ pub use self::socket::Socket;
 
 /// How long accepting rests after it failed for want of descriptors or memory.
 const REST: Duration = Duration::from_millis(100);
+
+/// How long nothing must have been short until that counts as over.
+const CALM: Duration = Duration::from_secs(1);
 
 /// What the connections of a listener have in common.
 #[derive(Clone)]
@@ -56,7 +59,7 @@ pub async fn serve<A>(listener: Listener, app: Arc<A>, mut stopping: ShutdownWat
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    let mut rests = false;
+    let mut last_short: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -64,7 +67,8 @@ where
         };
         match accepted {
             Ok(accepted) => {
-                if std::mem::take(&mut rests) {
+                if last_short.is_some_and(|last| last.elapsed() >= CALM) {
+                    last_short = None;
                     info!("accepting goes on");
                 }
                 let Some(admitted) = terms.entrance.admit(accepted) else { continue };
@@ -77,10 +81,10 @@ where
             }
             Err(error) if is_about_one_connection(&error) => debug!(%error, "connection was not accepted"),
             Err(error) => {
-                // Once, not at each try: what is short already would be short of space for logs, too.
-                if !std::mem::replace(&mut rests, true) {
+                // Once, not at each try: as long as it is short, one connection that ends lets one in.
+                if last_short.replace(Instant::now()).is_none() {
                     let limit = descriptors::limit();
-                    warn!(%error, ?limit, "accepting rests: too few descriptors (RLIMIT_NOFILE) or too little memory");
+                    warn!(%error, limit, "accepting rests: too few descriptors (RLIMIT_NOFILE) or too little memory");
                 }
                 tokio::time::sleep(REST).await;
             }
