@@ -53,7 +53,8 @@ class Peer:
 
     def open(self, stream, flags=("END_HEADERS", "END_STREAM"), data=None, **head):
         frame = HeadersFrame(stream, self.head(**head) if data is None else data)
-        frame.flags.update(flags)
+        for flag in flags:
+            frame.flags.add(flag)
         return frame
 
     def send(self, *frames, listen=True):
