@@ -32,8 +32,10 @@ SOAK_SECONDS ?= 1200
 SOAK_OUT ?= $(TARGET_DIR)/soak
 # How long `make fuzz` tries each target.
 FUZZ_SECONDS ?= 60
+# What `make reloads` is given, as in `--reloads 100`.
+RELOADS_FLAGS ?=
 
-.PHONY: help packages build-packages build demo test check fmt clippy doc deny fuzz bench compare differential soak audit cargo-deny cargo-fuzz ci
+.PHONY: help packages build-packages build demo test check fmt clippy doc deny fuzz bench compare differential soak reloads audit cargo-deny cargo-fuzz ci
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } \
@@ -106,6 +108,9 @@ soak: build ## Break every peer under load for SOAK_SECONDS, then tell whether a
 	$(CARGO) build $(CARGO_FLAGS) --release --package openim-standin --bin openim-standin
 	python3 benches/soak/run.py --imgate $(TARGET_DIR)/release/imgate \
 	  --standin $(TARGET_DIR)/release/openim-standin --seconds $(SOAK_SECONDS) --out $(SOAK_OUT)
+
+reloads: build ## Reload 1,000 times and upgrade 20 times under full load, and count what is lost
+	python3 benches/reloads/run.py --imgate $(TARGET_DIR)/release/imgate $(RELOADS_FLAGS)
 
 cargo-fuzz:
 	@$(CARGO) fuzz --version >/dev/null 2>&1 || \

@@ -304,7 +304,7 @@ fn deps(config: &Config, shared: &Shared, store: &Arc<Store>) -> Deps {
         replays: Arc::clone(&shared.replays),
         jwks: Arc::clone(&shared.jwks) as _,
         rates: Arc::clone(&shared.rates),
-        base: Arc::clone(&config.base),
+        base: config.base.clone(),
         custom: Arc::clone(&shared.custom),
     }
 }

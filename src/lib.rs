@@ -35,6 +35,7 @@ pub mod wire;
 pub mod front;
 
 pub mod admission;
+pub mod handover;
 
 pub mod proxy;
 

@@ -5,6 +5,7 @@
 //! Times are in seconds, sizes in bytes.
 
 mod door;
+mod reload;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use prometheus::{
 };
 
 pub use self::door::{DoorMetrics, Handshake};
+pub use self::reload::{ReloadMetrics, UpgradeResult};
 use crate::admission::{Class, Pacer, Shed};
 use crate::jwks;
 use crate::tunnel::Ended;
@@ -54,12 +56,8 @@ pub struct Metrics {
     pub tunnel_bytes_down: IntCounter,
     /// Requests for which OpenIM refused the stored token, by what a fresh look found.
     heals: [IntCounter; Heal::ALL.len()],
-    /// Reloads that took effect.
-    pub reloads: IntCounter,
-    /// Reloads that were refused.
-    pub reload_failures: IntCounter,
-    /// When the running configuration was loaded, in seconds since the Unix epoch.
-    pub config_loaded: Gauge,
+    /// What came of reloads and upgrades, and what runs now.
+    pub reload: ReloadMetrics,
     upstream_in_flight: IntGaugeVec,
     upstreams: UpstreamState,
     log_lines_dropped: IntGauge,
@@ -234,7 +232,6 @@ impl Metrics {
             &["result"],
         )?;
         let bytes = make.counters("imgate_tunnel_bytes_total", "Bytes relayed on sockets", &["direction"])?;
-        let reloads = make.counters("imgate_config_reloads_total", "Configuration reloads", &["result"])?;
         let metrics = Self {
             requests: make.counters("imgate_requests_total", "Requests answered", &["route", "class"])?,
             request_seconds: make.histograms("imgate_request_seconds", "Time to answer", &["route"])?,
@@ -269,12 +266,7 @@ impl Metrics {
             tunnel_bytes_up: bytes.with_label_values(&["up"]),
             tunnel_bytes_down: bytes.with_label_values(&["down"]),
             heals: Heal::ALL.map(|result| heals.with_label_values(&[result.as_str()])),
-            reloads: reloads.with_label_values(&["ok"]),
-            reload_failures: reloads.with_label_values(&["refused"]),
-            config_loaded: make.register(Gauge::new(
-                "imgate_config_loaded_timestamp_seconds",
-                "When the running configuration was loaded",
-            )?)?,
+            reload: ReloadMetrics::new(&make)?,
             upstream_in_flight: make.gauges(
                 "imgate_upstream_in_flight",
                 "Requests and sockets under way to a server",

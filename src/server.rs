@@ -1,22 +1,32 @@
-//! What runs: sockets bound first, then served, reloaded on SIGHUP, drained on SIGTERM.
+//! What runs: sockets bound first, then served, reloaded on SIGHUP or when a file changes, replaced by a
+//! successor on SIGUSR2, drained on SIGTERM.
+
+mod reload;
+mod signals;
+mod upgrade;
+mod watcher;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use imgate_identity::time::UnixTime;
 use pingora_core::apps::HttpServerApp as _;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
+use self::reload::Fixed;
+use self::signals::{Signal, Signals};
+use self::upgrade::Upgrade;
+use self::watcher::Watch;
 use crate::access_log::AccessLog;
 use crate::admin::{Admin, Readiness};
 use crate::config::{Config, Listener};
@@ -27,6 +37,7 @@ use crate::front::entrance::{Entrance, Steps};
 use crate::front::tls::BadSettings;
 use crate::front::{self, Desk, Terms};
 use crate::gateway::{BuildError, Shared, Snapshot};
+use crate::handover::{InheritError, Inherited, Predecessor};
 use crate::metrics::Metrics;
 use crate::proxy::Gateway;
 
@@ -35,6 +46,9 @@ const SWEEP: Duration = Duration::from_secs(5);
 
 /// How often a store that never answered is tried again.
 const TRY_STORE: Duration = Duration::from_secs(1);
+
+/// How long sockets may take to close when nobody waits for their clients any more.
+const CLOSING: Duration = Duration::from_secs(2);
 
 /// How many servers one streamed request may be offered to. Pingora counts attempts, not retries.
 const STREAM_ATTEMPTS: usize = 3;
@@ -60,6 +74,12 @@ pub enum StartError {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] BadSettings),
+    /// The process that this one is to replace does not hand over.
+    #[error(transparent)]
+    Inherit(#[from] InheritError),
+    /// This process is to replace another one, and could serve less than that does.
+    #[error("the store is not ready, and the process before may still have what callers need in its cache")]
+    NoStore,
     /// The metrics cannot be set up.
     #[error("cannot set up metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -69,7 +89,10 @@ pub enum StartError {
 pub struct Server {
     gateway: Gateway,
     shared: Shared,
-    config: Config,
+    config: Arc<Config>,
+    /// What of the configuration cannot be changed while it runs.
+    fixed: Fixed,
+    watch: Watch,
     readiness: Arc<Readiness>,
     /// One for each listener.
     proxies: Vec<Arc<HttpProxy<Gateway>>>,
@@ -85,6 +108,16 @@ pub struct Server {
     connections: TaskTracker,
     housekeeping: TaskTracker,
     quit: CancellationToken,
+    /// Ends the admin listener, which otherwise lives as long as the process.
+    quit_admin: CancellationToken,
+    /// The sockets that listen, by the addresses they were configured with: for a successor.
+    sockets: Vec<(String, OwnedFd)>,
+    /// Whether the files of Unix sockets are a successor's.
+    left: Vec<Arc<AtomicBool>>,
+    /// A successor that is on its way.
+    upgrade: Option<Upgrade>,
+    /// Whether the service manager hears from the process before this one that it is ready.
+    is_announced: bool,
 }
 
 impl Server {
@@ -94,13 +127,26 @@ impl Server {
     /// The configuration does not hold together, an address cannot be bound, or the access log cannot
     /// be opened. Nothing serves then.
     pub async fn start(config: Config, shared: Shared) -> Result<Self, StartError> {
+        Self::start_after(None, config, shared).await
+    }
+
+    /// Like [`Server::start`], on the sockets of a process that is to be replaced; it is told when all else
+    /// is ready, and nothing is accepted before it agrees.
+    ///
+    /// # Errors
+    /// Those of [`Server::start`]; the store is not ready; the other process changed its mind.
+    pub async fn start_after(
+        before: Option<(Predecessor, Inherited)>,
+        config: Config,
+        shared: Shared,
+    ) -> Result<Self, StartError> {
+        let (predecessor, inherited) = before.unzip();
         let metrics = Metrics::new()?;
         let snapshot = Snapshot::build(&config, &shared, &metrics, None)?;
         let seats = Seats::new(caps(&config));
         let entrances = entrances(&config, &seats, &metrics)?;
-        let bound = bind_all(&config.listeners)?;
-        let admin = |address| bind(&Address::Ip(address), FileMode::default());
-        let bound_admin = config.admin.map(admin).transpose()?;
+        let Bound { listeners: bound, admin: bound_admin, sockets, left } =
+            Bound::open(&config, inherited.unwrap_or_default())?;
         let log = AccessLog::open(&config.access_log).map_err(StartError::Log)?;
 
         let gateway = Gateway {
@@ -113,8 +159,10 @@ impl Server {
             stop: CancellationToken::new(),
             listener: None,
         };
-        gateway.metrics.config_loaded.set(UnixTime::now().0 as f64);
+        let housekeeping = TaskTracker::new();
         let mut server = Self {
+            fixed: Fixed::of(&config),
+            watch: Watch::new(config.base.files(), housekeeping.clone()),
             proxies: proxies(&gateway, &config),
             listeners: addresses(&bound),
             started: config.listeners.iter().map(|listener| listener.address.clone()).collect(),
@@ -124,13 +172,24 @@ impl Server {
             readiness: Arc::default(),
             stopping: watch::channel(false).0,
             connections: TaskTracker::new(),
-            housekeeping: TaskTracker::new(),
+            housekeeping,
             quit: CancellationToken::new(),
             gateway,
             shared,
-            config,
+            quit_admin: CancellationToken::new(),
+            sockets,
+            left,
+            upgrade: None,
+            is_announced: predecessor.is_some(),
+            config: Arc::new(config),
         };
+        server.note_config();
+        server.warn_of_config();
         server.try_store().await;
+        if let Some(predecessor) = predecessor {
+            server.readiness.has_store().then_some(()).ok_or(StartError::NoStore)?;
+            predecessor.replace().await?;
+        }
         server.serve(bound, bound_admin);
         server.keep_house();
         Ok(server)
@@ -153,7 +212,7 @@ impl Server {
         if let Some(listener) = bound_admin {
             let admin = Arc::new(Admin::new(self.gateway.clone(), Arc::clone(&self.readiness)));
             // The admin listener outlives the others, so that a drain can be watched.
-            let ((running, stopping), quit) = (watch::channel(false), self.quit.clone());
+            let ((running, stopping), quit) = (watch::channel(false), self.quit_admin.clone());
             let uncounted = prometheus::IntGauge::new("admin", "admin").expect("the name is a legal one");
             let desk = Arc::clone(&admin) as _;
             let entrance = Arc::new(Entrance::open(self.gateway.metrics.door.clone()));
@@ -216,27 +275,6 @@ impl Server {
         &self.gateway
     }
 
-    /// Puts a new configuration in force for all requests from now on; those under way keep theirs.
-    /// What only a restart can change is named and keeps its old value.
-    ///
-    /// # Errors
-    /// The new configuration does not hold together; the old one stays in force.
-    pub fn reload(&mut self, config: Config) -> Result<(), BuildError> {
-        let old = self.gateway.snapshot.load_full();
-        let before = Some((&self.config, &*old));
-        let snapshot = Snapshot::build(&config, &self.shared, &self.gateway.metrics, before)?;
-        let steps = self.plan(&config)?;
-        for what in needs_restart(&self.config, &config) {
-            warn!(what, "this change takes effect with the next restart");
-        }
-        self.gateway.snapshot.store(Arc::new(snapshot));
-        steps.into_iter().for_each(|(entrance, steps)| entrance.set(steps));
-        self.seats.set(caps(&config));
-        self.gateway.metrics.door.observe_certificates(&config.listeners);
-        self.config = config;
-        Ok(())
-    }
-
     /// What connections on each listener will pass. One that is in the file no more keeps what it has.
     fn plan(&self, config: &Config) -> Result<Vec<(Arc<Entrance>, Steps)>, BadSettings> {
         let mut plans = Vec::new();
@@ -250,75 +288,105 @@ impl Server {
         Ok(plans)
     }
 
-    /// Reloads from a file, and says how it went in log and metrics.
-    fn reload_from(&mut self, path: &Path) {
-        let metrics = Arc::clone(&self.gateway.metrics);
-        match Config::load(path).map_err(BuildError::from).and_then(|config| self.reload(config)) {
-            Ok(()) => {
-                metrics.reloads.inc();
-                metrics.config_loaded.set(UnixTime::now().0 as f64);
-                info!("configuration reloaded");
-            }
-            Err(why) => {
-                metrics.reload_failures.inc();
-                error!("configuration refused, the old one stays in force:\n{why}");
-            }
-        }
-    }
-
-    /// Serves until SIGTERM or SIGINT, reloading `path` on SIGHUP; then drains.
+    /// Serves until SIGTERM, SIGINT or SIGQUIT, or until a successor took over that SIGUSR2 asked for; then
+    /// drains. Reloads `path` on SIGHUP, and when one of its files changes if it says so.
     ///
     /// # Errors
     /// Signals cannot be listened for.
     pub async fn run(mut self, path: PathBuf) -> io::Result<()> {
-        let mut hangup = signal(SignalKind::hangup())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        notify(&[sd_notify::NotifyState::Ready]);
+        let mut signals = Signals::new()?;
+        if !self.is_announced {
+            notify(&[sd_notify::NotifyState::Ready]);
+        }
         loop {
-            tokio::select! {
-                _ = hangup.recv() => {
-                    notify_reloading();
-                    self.reload_from(&path);
-                    notify(&[sd_notify::NotifyState::Ready]);
-                }
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
+            let watching = self.config.watch;
+            let event = tokio::select! {
+                signal = signals.next() => Event::Signal(signal),
+                () = self.watch.changed(), if watching => Event::Signal(Signal::Reload),
+                started = upgrade::started(&mut self.upgrade) => Event::Started(started),
+            };
+            match event {
+                Event::Signal(Signal::Reload) => match self.reload_from(&path, &mut signals).await {
+                    Some(()) => {}
+                    None => break,
+                },
+                Event::Signal(Signal::Upgrade) => self.begin_upgrade(),
+                Event::Signal(Signal::Stop) => break,
+                Event::Started(started) => match self.let_go(started).await {
+                    Some(successor) => return self.leave(successor, signals).await,
+                    None => {}
+                },
             }
         }
+        self.call_off_upgrade().await;
         notify(&[sd_notify::NotifyState::Stopping]);
         tokio::select! {
             () = self.stop() => {}
             // A second signal is impatience.
-            _ = terminate.recv() => warn!("second signal: requests under way are cut"),
-            _ = interrupt.recv() => warn!("second signal: requests under way are cut"),
+            () = signals.stop() => warn!("second signal: requests under way are cut"),
         }
         Ok(())
     }
 
+    /// Reloads, and says how it went in log and metrics; `None` if it was told to stop meanwhile.
+    async fn reload_from(&mut self, path: &Path, signals: &mut Signals) -> Option<()> {
+        notify_reloading();
+        let loaded = tokio::select! {
+            loaded = self.load(path.to_owned()) => loaded,
+            () = signals.stop() => return None,
+        };
+        self.take_up(loaded);
+        notify(&[sd_notify::NotifyState::Ready]);
+        Some(())
+    }
+
     /// Stops accepting, lets requests under way finish within the drain timeout, closes sockets.
     pub async fn stop(self) {
+        self.gateway.stop.cancel();
+        self.drain().await;
+    }
+
+    /// Stops accepting, and lets what is under way end within the drain timeout: requests, and sockets
+    /// unless they are told to stop before.
+    async fn drain(mut self) {
         info!("draining");
         self.readiness.drain();
+        self.sockets.clear();
         // No receiver is left only if nothing serves any more.
         let _ = self.stopping.send(true);
         for proxy in &self.proxies {
             proxy.http_cleanup().await;
         }
-        self.gateway.stop.cancel();
         self.connections.close();
         self.gateway.tunnels.close();
+        if !self.is_drained_within(self.config.limits.drain_timeout).await {
+            warn!(left = self.connections.len(), "drain timeout: requests under way are cut");
+            if !self.gateway.stop.is_cancelled() {
+                self.gateway.stop.cancel();
+                self.is_drained_within(CLOSING).await;
+            }
+        }
+        self.quit.cancel();
+        self.quit_admin.cancel();
+        self.housekeeping.close();
+        // A read from a file system that hangs is not waited for.
+        let _ = tokio::time::timeout(CLOSING, self.housekeeping.wait()).await;
+    }
+
+    async fn is_drained_within(&self, patience: Duration) -> bool {
         let finished = async {
             self.connections.wait().await;
             self.gateway.tunnels.wait().await;
         };
-        if tokio::time::timeout(self.config.limits.drain_timeout, finished).await.is_err() {
-            warn!(left = self.connections.len(), "drain timeout: requests under way are cut");
-        }
-        self.quit.cancel();
-        self.housekeeping.close();
-        self.housekeeping.wait().await;
+        tokio::time::timeout(patience, finished).await.is_ok()
     }
+}
+
+/// What a gateway that serves has to see to.
+enum Event {
+    Signal(Signal),
+    /// A successor is ready, or did not come about.
+    Started(upgrade::Started),
 }
 
 /// Watches how long requests wait for a thread.
@@ -344,19 +412,6 @@ fn pingora_proxy(gateway: Gateway, threads: usize) -> HttpProxy<Gateway> {
     proxy
 }
 
-/// What a reload cannot change, of what it would have to.
-fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-    let addresses =
-        |config: &Config| config.listeners.iter().map(|l| (l.address.clone(), l.mode)).collect::<Vec<_>>();
-    let changes = [
-        ("listeners", addresses(old) != addresses(new)),
-        ("admin", old.admin != new.admin),
-        ("threads", old.threads != new.threads),
-        ("access_log", old.access_log != new.access_log),
-    ];
-    changes.into_iter().filter_map(|(what, changed)| changed.then_some(what)).collect()
-}
-
 /// How many connections clients may have. Each may need another one to an upstream.
 fn caps(config: &Config) -> Caps {
     let half = || descriptors::limit().map_or(usize::MAX, |limit| limit / 2);
@@ -378,13 +433,46 @@ fn entrances(
     config.listeners.iter().map(entrance).collect()
 }
 
-fn bind(address: &Address, mode: FileMode) -> Result<address::Listener, StartError> {
-    address::Listener::bind(address, mode)
-        .map_err(|cause| StartError::Bind { address: address.clone(), cause })
+/// What listens.
+struct Bound {
+    listeners: Vec<address::Listener>,
+    admin: Option<address::Listener>,
+    /// A copy of each, beside the address it was configured with.
+    sockets: Vec<(String, OwnedFd)>,
+    left: Vec<Arc<AtomicBool>>,
 }
 
-fn bind_all(listeners: &[Listener]) -> Result<Vec<address::Listener>, StartError> {
-    listeners.iter().map(|listener| bind(&listener.address, listener.mode)).collect()
+impl Bound {
+    /// Takes the sockets that were handed over, and opens those that are missing.
+    fn open(config: &Config, mut inherited: Inherited) -> Result<Self, StartError> {
+        let (mut sockets, mut left) = (Vec::new(), Vec::new());
+        let mut open = |address: &Address, mode| {
+            let opened = take_or_bind(&mut inherited, address, mode).and_then(|listener| {
+                sockets.push((address.to_string(), listener.as_fd().try_clone_to_owned()?));
+                left.extend(listener.left());
+                Ok(listener)
+            });
+            opened.map_err(|cause| StartError::Bind { address: address.clone(), cause })
+        };
+        let listeners = config.listeners.iter().map(|listener| open(&listener.address, listener.mode));
+        let listeners = listeners.collect::<Result<_, _>>()?;
+        let admin = config.admin.map(|address| open(&address.into(), FileMode::default())).transpose()?;
+        for address in inherited.left() {
+            info!(address, "the process before listens here, this one will not");
+        }
+        Ok(Self { listeners, admin, sockets, left })
+    }
+}
+
+fn take_or_bind(
+    inherited: &mut Inherited,
+    address: &Address,
+    mode: FileMode,
+) -> io::Result<address::Listener> {
+    match inherited.take(&address.to_string()) {
+        Some(socket) => address::Listener::inherit(address, socket),
+        None => address::Listener::bind(address, mode),
+    }
 }
 
 fn addresses(bound: &[address::Listener]) -> Vec<Address> {

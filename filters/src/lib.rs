@@ -64,6 +64,8 @@ pub mod respond;
 
 pub mod authority;
 
+pub mod folder;
+
 pub mod networks;
 
 pub mod path;
@@ -82,7 +84,6 @@ mod proof;
 mod testing;
 
 use std::collections::HashSet;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -105,6 +106,7 @@ pub use crate::verify_jwt::Jwks;
 pub use crate::verify_signature::ReplayMemory;
 
 use crate::cors::Policy;
+use crate::folder::Folder;
 use crate::rewrite_path::PathRewrite;
 
 /// What a filter decided about a request it did not refuse.
@@ -285,8 +287,8 @@ pub struct Deps {
     pub jwks: Arc<dyn Jwks>,
     /// What is left of everybody's allowances; kept across reloads.
     pub rates: Arc<RateMemory>,
-    /// The folder in which the files that a filter names are sought.
-    pub base: Arc<Path>,
+    /// Where the files that a filter names are read, so that a change of them is noticed.
+    pub base: Folder,
     /// Filters that are not in [`FilterConfig`], by name.
     pub custom: Arc<Registry>,
 }

@@ -8,15 +8,17 @@
 //! the configuration is, at start and at each reload.
 
 use std::borrow::Cow;
-use std::io::{self, Read as _};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Deserializer, de};
 
+use crate::folder::{Content, Folder};
+
 /// The largest file that is read, in bytes: about 400,000 networks.
-const MAX_FILE: u64 = 8 * 1024 * 1024;
+const MAX_FILE: usize = 8 * 1024 * 1024;
 
 /// So many entries are shown one by one.
 const MAX_SHOWN: usize = 4;
@@ -112,10 +114,10 @@ impl WrittenNetworks {
     ///
     /// # Errors
     /// Nothing is named, or the file cannot be read or has a line that is no entry.
-    pub fn read(&self, base: &Path) -> Result<Networks, BadNetworks> {
+    pub fn read(&self, base: &Folder) -> Result<Networks, BadNetworks> {
         let mut networks = self.addresses.clone();
         if let Some(file) = &self.file {
-            read_file(&base.join(file), &mut networks)?;
+            read_file(base, file, &mut networks)?;
         } else if networks.is_empty() {
             return Err(BadNetworks::None);
         }
@@ -123,20 +125,20 @@ impl WrittenNetworks {
     }
 }
 
-fn read_file(path: &Path, networks: &mut Vec<Network>) -> Result<(), BadNetworks> {
-    let unreadable = |error: io::Error| BadNetworks::Unreadable { path: path.into(), cause: error.kind() };
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    let mut text = String::new();
-    let read = file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(unreadable)?;
-    if read as u64 > MAX_FILE {
-        return Err(BadNetworks::TooLarge(path.into()));
+fn read_file(base: &Folder, name: &Path, networks: &mut Vec<Network>) -> Result<(), BadNetworks> {
+    let path = || base.path_of(name).into();
+    let unreadable = |cause| BadNetworks::Unreadable { path: path(), cause };
+    let bytes = base.read(name, MAX_FILE, Content::Plain).map_err(|error| unreadable(error.kind()))?;
+    if bytes.len() > MAX_FILE {
+        return Err(BadNetworks::TooLarge(path()));
     }
+    let text = String::from_utf8(bytes).map_err(|_| unreadable(io::ErrorKind::InvalidData))?;
     for (i, line) in text.lines().enumerate() {
         let entry = line.split_once('#').map_or(line, |(entry, _)| entry).trim();
         if entry.is_empty() {
             continue;
         }
-        let line = |cause| BadNetworks::Line { path: path.into(), line: i + 1, cause };
+        let line = |cause| BadNetworks::Line { path: path(), line: i + 1, cause };
         networks.push(Network::parse(entry).map_err(line)?);
     }
     Ok(())

@@ -6,14 +6,15 @@
 //! password: { credential: redis }      # $CREDENTIALS_DIRECTORY/redis
 //! ```
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::{env, fmt};
 
 use imgate_identity::secret::Secret;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
+
+use crate::folder::{Content, Folder};
 
 /// The longest secret that is read, in bytes.
 const MAX_LEN: usize = 64 * 1024;
@@ -73,11 +74,11 @@ impl SecretSource {
     ///
     /// # Errors
     /// The secret is not there, cannot be read, is empty, too long or not UTF-8.
-    pub fn read(&self, base: &Path) -> Result<Secret<String>, SecretError> {
+    pub fn read(&self, base: &Folder) -> Result<Secret<String>, SecretError> {
         let text = match self {
-            Self::File(path) => read_file(&base.join(path))?,
+            Self::File(path) => read_file(base, path)?,
             Self::Env(name) => env::var(name).map_err(|_| SecretError::Unset(name.clone()))?,
-            Self::Credential(name) => read_credential(name)?,
+            Self::Credential(name) => read_credential(base, name)?,
         };
         let text = Secret::new(text);
         let trimmed = text.expose().trim_end_matches(['\n', '\r']);
@@ -88,19 +89,17 @@ impl SecretSource {
     }
 }
 
-fn read_credential(name: &str) -> Result<String, SecretError> {
+fn read_credential(base: &Folder, name: &str) -> Result<String, SecretError> {
     if name.is_empty() || name.starts_with('.') || name.contains('/') {
         return Err(SecretError::CredentialName);
     }
     let folder = env::var_os(CREDENTIALS_DIRECTORY).ok_or(SecretError::NoCredentials)?;
-    read_file(&Path::new(&folder).join(name))
+    read_file(base, &Path::new(&folder).join(name))
 }
 
-fn read_file(path: &Path) -> Result<String, SecretError> {
-    let unreadable = |cause| SecretError::Unreadable { path: path.to_owned(), cause };
-    let mut bytes = Vec::with_capacity(MAX_LEN + 1);
-    let file = File::open(path).map_err(unreadable)?;
-    file.take(MAX_LEN as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+fn read_file(base: &Folder, name: &Path) -> Result<String, SecretError> {
+    let unreadable = |cause| SecretError::Unreadable { path: base.path_of(name), cause };
+    let bytes = base.read(name, MAX_LEN, Content::Secret).map_err(unreadable)?;
     if bytes.len() > MAX_LEN {
         return Err(SecretError::TooLong);
     }

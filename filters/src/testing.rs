@@ -125,7 +125,7 @@ async fn deps() -> Deps {
         replays: Arc::new(ReplayMemory::default()),
         jwks: Arc::new(crate::verify_jwt::tests::Feeds),
         rates: Arc::default(),
-        base: std::path::Path::new(env!("CARGO_MANIFEST_DIR")).into(),
+        base: crate::folder::Folder::new(std::path::Path::new(env!("CARGO_MANIFEST_DIR"))),
         custom: Arc::new(custom()),
     }
 }

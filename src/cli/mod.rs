@@ -35,7 +35,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve until SIGTERM; SIGHUP reloads the configuration
+    /// Serve until SIGTERM; SIGHUP reloads the configuration, SIGUSR2 replaces the binary
     Run(run::Run),
     /// Do all that `run` does, short of opening a port
     Check(check::Check),

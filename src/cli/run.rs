@@ -1,17 +1,23 @@
 //! `imgate run`: serve until told to stop.
 
+use std::time::Duration;
+
 use clap::{Args, ValueEnum};
-use tracing::{info, warn};
+use tracing::info;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use super::{ConfigFile, Failure, runtime};
 use crate::front::descriptors;
 use crate::gateway::Shared;
+use crate::handover::Predecessor;
 use crate::server::{Server, StartError};
 
 /// How many messages wait for the writing thread before messages are dropped.
 const BACKLOG: usize = 8192;
+
+/// How long what still runs after the drain may take to end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How the gateway's own messages look; the access log is always JSON.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -20,7 +26,12 @@ enum LogFormat {
     Text,
 }
 
-/// Serves until SIGTERM; SIGHUP reloads the configuration.
+/// Serves until SIGTERM; SIGHUP reloads the configuration, SIGUSR2 replaces the binary.
+///
+/// SIGTERM, SIGINT and SIGQUIT stop it: it accepts no more, and ends when requests under way have, at the
+/// latest after the drain timeout; a second one ends it at once. The exit code is 0 whenever it was told to
+/// stop or gave way to a successor, 78 if the configuration is refused, 69 if an address, the access log or
+/// a process to be replaced cannot be used, and 64 if the arguments make no sense.
 #[derive(Debug, Args)]
 pub(super) struct Run {
     #[command(flatten)]
@@ -41,12 +52,11 @@ impl Run {
     pub(super) fn run(&self, shared: Shared) -> Result<(), Failure> {
         let _guard = start_logging(&self.log, self.log_format)?;
         let config = self.config.load()?;
-        for warning in &config.warnings {
-            warn!("{warning}");
-        }
         descriptors::raise();
-        runtime(config.threads)?.block_on(async {
-            let server = Server::start(config, shared).await.map_err(refuse)?;
+        let runtime = runtime(config.threads)?;
+        let ran = runtime.block_on(async {
+            let before = Predecessor::find().await.map_err(Failure::unavailable)?;
+            let server = Server::start_after(before, config, shared).await.map_err(refuse)?;
             for address in server.listeners() {
                 info!(%address, "listening");
             }
@@ -55,7 +65,10 @@ impl Run {
             }
             let path = self.config.path.clone();
             server.run(path).await.map_err(|error| Failure::unavailable(format!("no signals: {error}")))
-        })
+        });
+        // A thread that reads from a file system that hangs is not waited for.
+        runtime.shutdown_timeout(LAST_WORDS);
+        ran
     }
 }
 

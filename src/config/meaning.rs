@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use imgate_filters::folder::Folder;
 use imgate_filters::reject::Answers;
 use imgate_filters::{Rules, cors};
 use imgate_identity::assertion::AssertionKey;
@@ -15,6 +16,7 @@ use imgate_identity::user::UserId;
 use serde::Deserialize;
 
 use super::error::Fault;
+use super::outline::Outline;
 use super::public_url::PublicUrl;
 use super::source::Mark;
 use crate::admission::{Pace, ShedTerms};
@@ -59,8 +61,12 @@ pub struct Config {
     pub routes: Table<Arc<Route>>,
     /// What tables leave out on purpose, in the order of the files.
     pub closed: Vec<Closed>,
-    /// The folder in which the files that it names are sought.
-    pub base: Arc<Path>,
+    /// Where it, and the files that it names, were read.
+    pub base: Folder,
+    /// Whether a change of its files is taken up without a word from outside.
+    pub watch: bool,
+    /// What stands in the file, to tell what a reload changes.
+    pub outline: Outline,
     /// What is not wrong but doubtful.
     pub warnings: Vec<Fault>,
 }
@@ -97,6 +103,8 @@ pub struct Limits {
     pub requests_per_connection: u32,
     /// How long what is under way may take to end when the gateway stops.
     pub drain_timeout: Duration,
+    /// How long a successor may take to be ready.
+    pub upgrade_timeout: Duration,
     /// The largest body that is taken whole, in bytes.
     pub body: usize,
     /// The most of an answer that is held in memory, in bytes; beyond it an answer flows.

@@ -4,11 +4,10 @@
 //! secret might stand.
 
 use std::fmt;
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use imgate_filters::folder::{Content, Folder};
 use serde_saphyr::Location;
 
 use super::problem::Problem;
@@ -32,15 +31,13 @@ impl Source {
     }
 
     /// Reads a file.
-    pub(super) fn read(path: &Path) -> Result<Arc<Self>, Problem> {
-        let mut bytes = Vec::new();
-        let file = File::open(path).map_err(Problem::Unreadable)?;
-        file.take(MAX_SIZE as u64 + 1).read_to_end(&mut bytes).map_err(Problem::Unreadable)?;
+    pub(super) fn read(base: &Folder, name: &Path) -> Result<Arc<Self>, Problem> {
+        let bytes = base.read(name, MAX_SIZE, Content::Plain).map_err(Problem::Unreadable)?;
         if bytes.len() > MAX_SIZE {
             return Err(Problem::TooLarge);
         }
         let text = String::from_utf8(bytes).map_err(|_| Problem::NotText)?;
-        Ok(Self::new(&path.display().to_string(), &text))
+        Ok(Self::new(&base.path_of(name).display().to_string(), &text))
     }
 }
 

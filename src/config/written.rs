@@ -29,6 +29,8 @@ pub(super) struct Config {
     pub(super) hosts: Option<Spanned<Vec<Spanned<String>>>>,
     pub(super) threads: Option<Spanned<usize>>,
     #[serde(default)]
+    pub(super) watch: bool,
+    #[serde(default)]
     pub(super) limits: Limits,
     pub(super) trusted_proxies: Option<Spanned<WrittenNetworks>>,
     pub(super) cors: Option<Spanned<imgate_filters::cors::Config>>,
@@ -103,6 +105,7 @@ pub(super) struct Limits {
     pub(super) requests_per_connection: Option<Spanned<u32>>,
     pub(super) head: Head,
     pub(super) drain_timeout: Option<Timeout>,
+    pub(super) upgrade_timeout: Option<Timeout>,
     pub(super) body: Option<Spanned<Size>>,
     pub(super) hold: Option<Spanned<Size>>,
     pub(super) connections: Option<Spanned<usize>>,

@@ -8,9 +8,11 @@ use std::fmt;
 use std::fs::Permissions;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
@@ -96,6 +98,27 @@ impl Listener {
         }
     }
 
+    /// Takes a socket that listens on this address already.
+    ///
+    /// # Errors
+    /// It is no such socket, or the file of a Unix socket is gone.
+    pub fn inherit(address: &Address, socket: OwnedFd) -> io::Result<Self> {
+        match address {
+            Address::Ip(_) => TcpListener::from_std(socket.into()).map(Self::Ip),
+            Address::Unix(path) => {
+                Ok(Self::Unix(UnixListener::from_std(socket.into())?, SocketFile::at(path)?))
+            }
+        }
+    }
+
+    /// For the file of a Unix socket: when true, it stays where it is, for a successor that listens there.
+    pub fn left(&self) -> Option<Arc<AtomicBool>> {
+        match self {
+            Self::Ip(_) => None,
+            Self::Unix(_, file) => Some(Arc::clone(&file.left)),
+        }
+    }
+
     /// Waits for a connection.
     ///
     /// # Errors
@@ -115,6 +138,15 @@ impl Listener {
         match self {
             Self::Ip(listener) => listener.local_addr().map(Address::Ip),
             Self::Unix(_, file) => Ok(Address::Unix(Arc::clone(&file.path))),
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Ip(listener) => listener.as_fd(),
+            Self::Unix(listener, _) => listener.as_fd(),
         }
     }
 }
@@ -166,25 +198,22 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 pub struct SocketFile {
     path: Arc<Path>,
     /// By device and number: another file may have the name by then.
-    id: Option<(u64, u64)>,
+    id: (u64, u64),
+    /// Whether a successor listens on the same socket.
+    left: Arc<AtomicBool>,
 }
 
 impl SocketFile {
     fn at(path: &Arc<Path>) -> io::Result<Self> {
         let found = std::fs::symlink_metadata(path)?;
-        Ok(Self { path: Arc::clone(path), id: Some((found.dev(), found.ino())) })
-    }
-
-    /// Leaves the file where it is, for a successor that listens on the same socket.
-    pub fn leave(&mut self) {
-        self.id = None;
+        Ok(Self { path: Arc::clone(path), id: (found.dev(), found.ino()), left: Arc::default() })
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
         let now = std::fs::symlink_metadata(&self.path).map(|found| (found.dev(), found.ino()));
-        if self.id.is_some() && self.id == now.ok() {
+        if !self.left.load(Ordering::Acquire) && now.is_ok_and(|now| now == self.id) {
             // The folder may be read-only by now; the next start copes with a file that is left.
             let _ = std::fs::remove_file(&self.path);
         }
@@ -224,9 +253,9 @@ mod tests {
     async fn a_dead_socket_is_replaced_and_a_living_one_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("http.sock");
-        let Listener::Unix(_, mut file) = bind(&path).unwrap() else { panic!("no Unix socket") };
-        file.leave();
-        drop(file);
+        let listener = bind(&path).unwrap();
+        listener.left().unwrap().store(true, Ordering::Release);
+        drop(listener);
         assert!(path.exists());
         let living = bind(&path).unwrap();
         assert_eq!(bind(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);

@@ -80,3 +80,23 @@ fn files_and_links_named_in_the_documents_exist() {
         }
     }
 }
+
+#[test]
+fn what_a_configuration_names_is_read_through_its_folder_alone() {
+    // Whatever else opens a file is not watched for changes.
+    for file in rust_files() {
+        let place = file.strip_prefix(root()).unwrap().to_owned();
+        let reads_config = ["src/config", "filters/src"].iter().any(|folder| place.starts_with(folder));
+        let exempt =
+            place.ends_with("folder.rs") || place.components().any(|part| part.as_os_str() == "tests");
+        if !reads_config || exempt {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).unwrap();
+        let (code, _tests) = text.split_once("#[cfg(test)]\nmod tests").unwrap_or((&text, ""));
+        for opens in ["File::open", "fs::read(", "fs::read_to_string", "OpenOptions"] {
+            let found = code.contains(opens) && !place.ends_with("testing.rs");
+            assert!(!found, "{} opens a file with {opens}", place.display());
+        }
+    }
+}

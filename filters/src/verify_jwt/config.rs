@@ -1,7 +1,6 @@
 //! What the YAML of `verify_jwt` says, and what is wrong with it.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use serde::Deserialize;
 
 use super::VerifyJwt;
 use super::keys::{BadUrl, JwksUrl, Keys, Source};
+use crate::folder::{Content, Folder};
 use crate::rules::Roles;
 use crate::secret::SecretSource;
 use crate::{BuildError, Deps};
@@ -139,7 +139,7 @@ impl Config {
         }
         match (&self.jwks_file, &self.jwks_url, &self.secret) {
             (Some(path), None, None) => {
-                let jwks = read(&deps.base.join(path))?;
+                let jwks = read(&deps.base, path)?;
                 Ok(Keys::File(Arc::new(KeySet::from_jwks(&jwks, algorithms)?)))
             }
             (None, None, Some(source)) => {
@@ -165,10 +165,7 @@ impl Config {
 }
 
 /// Reads no more than is needed to see that a file is too long.
-fn read(path: &Path) -> Result<Vec<u8>, BadJwt> {
-    let fault = |error: io::Error| BadJwt::File { path: path.to_owned(), why: error.to_string().into() };
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(fault)?;
-    file.take(MAX_SET_LEN as u64 + 1).read_to_end(&mut bytes).map_err(fault)?;
-    Ok(bytes)
+fn read(base: &Folder, name: &Path) -> Result<Vec<u8>, BadJwt> {
+    let fault = |error: io::Error| BadJwt::File { path: base.path_of(name), why: error.to_string().into() };
+    base.read(name, MAX_SET_LEN, Content::Plain).map_err(fault)
 }

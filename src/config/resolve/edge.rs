@@ -1,9 +1,9 @@
 //! What clients see: the public URL, hosts, cross-origin policy; and bounds, trust and the log.
 
-use std::path::Path;
 use std::time::Duration;
 
 use imgate_filters::cors::{Config, Policy};
+use imgate_filters::folder::Folder;
 use imgate_filters::networks::WrittenNetworks;
 use imgate_filters::size::Size;
 use serde_saphyr::Spanned;
@@ -97,6 +97,7 @@ pub(super) fn limits(faults: &mut Faults, written: &written::Limits) -> Limits {
         keepalive_timeout: written.keepalive_timeout.map_or(seconds(60), |timeout| timeout.0),
         requests_per_connection: requests(faults, written.requests_per_connection.as_ref()),
         drain_timeout: written.drain_timeout.map_or(seconds(20), |timeout| timeout.0),
+        upgrade_timeout: written.upgrade_timeout.map_or(seconds(30), |timeout| timeout.0),
         body: bounded(faults, written.body.as_ref(), "limits.body", MAX_BODY).unwrap_or(64 * 1024),
         hold: hold(faults, written.hold.as_ref()),
         connections: above_zero(faults, written.connections.as_ref(), "limits.connections"),
@@ -156,7 +157,7 @@ fn above_zero(faults: &mut Faults, written: Option<&Spanned<usize>>, place: &str
 pub(super) fn trusted_proxies(
     faults: &mut Faults,
     written: Option<&Spanned<WrittenNetworks>>,
-    base: &Path,
+    base: &Folder,
 ) -> TrustedProxies {
     let Some(written) = written else { return TrustedProxies::default() };
     let read = written.value.read(base).map_err(Problem::Networks);
@@ -228,11 +229,11 @@ pub(super) fn cors(faults: &mut Faults, written: Option<&Spanned<Config>>) -> Op
 }
 
 /// Where the access log goes.
-pub(super) fn access_log(written: written::AccessLog, base: &Path) -> access_log::Output {
+pub(super) fn access_log(written: written::AccessLog, base: &Folder) -> access_log::Output {
     match written.output {
         written::Output::Stdout => access_log::Output::Stdout,
         written::Output::Stderr => access_log::Output::Stderr,
         written::Output::Off => access_log::Output::Off,
-        written::Output::File(path) => access_log::Output::File(base.join(path).into()),
+        written::Output::File(path) => access_log::Output::File(base.path_of(&path).into()),
     }
 }

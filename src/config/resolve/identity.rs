@@ -1,10 +1,10 @@
 //! Who a caller is, and where that is known.
 
 use std::collections::HashSet;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use imgate_filters::folder::Folder;
 use imgate_identity::assertion::AssertionKey;
 use imgate_identity::key::Keys;
 use imgate_identity::seal::{Plain, SealKeys, Seals};
@@ -27,7 +27,7 @@ const ADMIN: &str = "imAdmin";
 const MAX_LOOKUP_WAIT: Duration = Duration::from_secs(10);
 
 /// The whole of `identity`; `None` if there is a fault in it.
-pub(super) fn resolve(faults: &mut Faults, written: &written::Identity, base: &Path) -> Option<Identity> {
+pub(super) fn resolve(faults: &mut Faults, written: &written::Identity, base: &Folder) -> Option<Identity> {
     let store = store(faults, written, base);
     let keys = keys(faults, written);
     let seals = seals(faults, written, base);
@@ -41,7 +41,7 @@ pub(super) fn resolve(faults: &mut Faults, written: &written::Identity, base: &P
     Some(Identity { store: store?, layout, admin_users, cache, assertion_key })
 }
 
-fn store(faults: &mut Faults, written: &written::Identity, base: &Path) -> Option<StoreSource> {
+fn store(faults: &mut Faults, written: &written::Identity, base: &Folder) -> Option<StoreSource> {
     let redis = match &written.store {
         written::Store::Memory(written::Memory {}) => return Some(StoreSource::Memory),
         written::Store::Redis(redis) => redis,
@@ -125,7 +125,7 @@ fn secret(
     faults: &mut Faults,
     source: &Spanned<SecretSource>,
     place: &str,
-    base: &Path,
+    base: &Folder,
 ) -> Option<Secret<String>> {
     let read = source.value.read(base).map_err(Problem::Secret);
     faults.keep(source.referenced, place, read)
@@ -137,7 +137,7 @@ fn keys(faults: &mut Faults, written: &written::Identity) -> Option<Keys> {
     faults.keep(config.referenced, "identity.keys", keys)
 }
 
-fn seals(faults: &mut Faults, written: &written::Identity, base: &Path) -> Option<Seals> {
+fn seals(faults: &mut Faults, written: &written::Identity, base: &Folder) -> Option<Seals> {
     let plain = plain(faults, written);
     let Some(source) = &written.seal_keys else { return Some(Seals::Off) };
     let place = "identity.seal_keys";
@@ -186,7 +186,7 @@ fn cache(faults: &mut Faults, written: &written::Cache) -> CacheConfig {
 fn assertion_key(
     faults: &mut Faults,
     source: &Spanned<SecretSource>,
-    base: &Path,
+    base: &Folder,
 ) -> Option<Arc<AssertionKey>> {
     let place = "identity.assertion_key";
     let pem = secret(faults, source, place, base)?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use imgate_filters::folder::Folder;
 use imgate_filters::networks::WrittenNetworks;
 use imgate_identity::time::UnixTime;
 use serde_saphyr::{Location, Spanned};
@@ -29,7 +30,7 @@ pub(super) fn resolve(
     faults: &mut Faults,
     written: &Spanned<Vec<written::Listener>>,
     admin: Option<&written::Admin>,
-    base: &Path,
+    base: &Folder,
 ) -> (Vec<Listener>, Option<SocketAddr>) {
     if written.value.is_empty() {
         faults.add(written.referenced, "listeners", Problem::Empty);
@@ -145,7 +146,7 @@ fn spoken(
     faults: &mut Faults,
     written: &written::Listener,
     place: &str,
-    base: &Path,
+    base: &Folder,
 ) -> (Option<Settings>, Option<ProxyProtocol>) {
     let http2 = written.http2.as_ref().is_some_and(|http2| http2.value);
     let tls = written.tls.as_ref().and_then(|tls| {
@@ -171,7 +172,7 @@ fn spoken(
 struct Tls<'a> {
     faults: &'a mut Faults,
     place: String,
-    base: &'a Path,
+    base: &'a Folder,
 }
 
 impl Tls<'_> {
@@ -213,11 +214,10 @@ impl Tls<'_> {
             Some(i) => format!("{}.certificates[{i}]", self.place),
             None => format!("{}.certificate", self.place),
         };
-        let (chain_file, key_file) = (self.base.join(&chain.value), self.base.join(&key.value));
-        let loaded = Certificate::load(&chain_file, &key_file, &chain.value, UnixTime::now());
+        let loaded = Certificate::load(self.base, &chain.value, &key.value, UnixTime::now());
         let at = chain.referenced;
         let certificate = self.faults.keep(at, &*place, loaded.map_err(Problem::Certificate))?;
-        self.warn_of(at, &place, &certificate, &key_file);
+        self.warn_of(at, &place, &certificate, &self.base.path_of(&key.value));
         Some(certificate)
     }
 
@@ -241,7 +241,7 @@ impl Tls<'_> {
             return Some(Clients::Unasked);
         };
         let place = format!("{}.client_ca", self.place);
-        let loaded = Authorities::load(&self.base.join(&file.value)).map_err(Problem::Authorities);
+        let loaded = Authorities::load(self.base, &file.value).map_err(Problem::Authorities);
         let authorities = self.faults.keep(file.referenced, place, loaded)?;
         // Whoever names an authority means it.
         match written.client_auth.as_ref().map(|auth| auth.value) {

@@ -7,15 +7,16 @@ mod pattern;
 mod routes;
 mod upstreams;
 
-use std::path::Path;
 use std::sync::Arc;
 
+use imgate_filters::folder::Folder;
 use imgate_filters::reject::Answers;
 use serde_saphyr::{Location, Spanned};
 
 use super::error::{ConfigError, Fault};
 use super::meaning::{Chain, Config, Step};
 use super::named::Named;
+use super::outline::Outline;
 use super::problem::Problem;
 use super::source::{Mark, Source};
 use super::{written, yaml};
@@ -59,7 +60,7 @@ impl Faults {
 }
 
 /// Reads and understands a file whose relative names are sought in `base`.
-pub(super) fn resolve(source: &Arc<Source>, base: &Path) -> Result<Config, ConfigError> {
+pub(super) fn resolve(source: &Arc<Source>, base: &Folder) -> Result<Config, ConfigError> {
     let written: written::Config = yaml::parse(source)?;
     let mut faults = Faults::new(source);
 
@@ -101,7 +102,9 @@ pub(super) fn resolve(source: &Arc<Source>, base: &Path) -> Result<Config, Confi
         answers,
         routes,
         closed,
-        base: base.into(),
+        base: base.clone(),
+        watch: written.watch,
+        outline: Outline::of(source),
         warnings: faults.warnings,
     })
 }

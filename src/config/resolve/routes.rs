@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use imgate_filters::Rules;
+use imgate_filters::folder::Folder;
 use imgate_filters::size::Size;
 use serde_saphyr::{Location, Spanned};
 
@@ -42,7 +43,7 @@ pub(super) fn resolve(
     written: &Spanned<Vec<Spanned<written::Route>>>,
     names: Names<'_>,
     limits: &Limits,
-    base: &Path,
+    base: &Folder,
 ) -> (Table<Arc<Route>>, Vec<Closed>) {
     if written.value.is_empty() {
         faults.add(written.referenced, "routes", Problem::Empty);
@@ -73,7 +74,7 @@ impl Entry<'_> {
 struct Routes<'a> {
     names: Names<'a>,
     limits: &'a Limits,
-    base: &'a Path,
+    base: &'a Folder,
     builder: TableBuilder<Arc<Route>>,
     closed: Vec<Closed>,
 }
@@ -139,9 +140,10 @@ impl Routes<'_> {
             }
         }
         if let Some(file) = &entry.written.table {
-            let path = self.base.join(&file.value);
-            let read = Source::read(&path).map_err(|problem| match problem {
-                Problem::Unreadable(cause) => Problem::UnreadableTable { path: path.into(), cause },
+            let read = Source::read(self.base, &file.value).map_err(|problem| match problem {
+                Problem::Unreadable(cause) => {
+                    Problem::UnreadableTable { path: self.base.path_of(&file.value).into(), cause }
+                }
                 other => other,
             });
             if let Some(source) = faults.keep(file.referenced, entry.key("table"), read) {

@@ -1,6 +1,7 @@
 //! The configuration as an operator meets it: text in, meaning or a helpful error out.
 
 mod admission;
+mod changes;
 mod conf;
 mod listeners;
 mod refused;

@@ -1,11 +1,12 @@
 //! A certificate chain and its key, read from files and checked before anybody is served with them.
 
 use std::fmt;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use imgate_filters::folder::{Content, Folder};
 use imgate_identity::time::UnixTime;
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::{self, PemObject as _};
@@ -15,7 +16,7 @@ use x509_parser::prelude::{ASN1Time, FromDer as _, GeneralName, X509Certificate}
 use zeroize::Zeroizing;
 
 /// The largest file that is read, in bytes.
-const MAX_FILE: u64 = 1024 * 1024;
+const MAX_FILE: usize = 1024 * 1024;
 
 /// A chain and its key, which fit each other.
 pub struct Certificate {
@@ -91,14 +92,14 @@ impl fmt::Display for UnixDate {
 }
 
 impl Certificate {
-    /// Reads a chain, the server's own certificate first, and its key; `file` is the chain's name in metrics.
+    /// Reads a chain, the server's own certificate first, and its key; the chain is named so in metrics.
     ///
     /// # Errors
     /// A file cannot be read, the two do not belong together, or nobody would accept them `now`.
-    pub fn load(chain: &Path, key: &Path, file: &Path, now: UnixTime) -> Result<Self, BadCertificate> {
-        let certificates = read_certificates(chain)?;
-        let leaf = CertificateFacts::of(&certificates[0], chain)?;
-        let key = CertifiedKey::new(certificates, signing_key(key)?);
+    pub fn load(base: &Folder, chain: &Path, key: &Path, now: UnixTime) -> Result<Self, BadCertificate> {
+        let certificates = read_certificates(base, chain)?;
+        let leaf = CertificateFacts::of(&certificates[0], &base.path_of(chain))?;
+        let key = CertifiedKey::new(certificates, signing_key(base, key)?);
         key.keys_match().map_err(|_| BadCertificate::OtherKey)?;
         if now.0 < leaf.not_before.0 {
             return Err(BadCertificate::NotYet(UnixDate(leaf.not_before)));
@@ -106,7 +107,7 @@ impl Certificate {
         if now.0 > leaf.not_after.0 {
             return Err(BadCertificate::Expired(UnixDate(leaf.not_after)));
         }
-        Ok(Self { key: Arc::new(key), names: leaf.names, not_after: leaf.not_after, file: file.into() })
+        Ok(Self { key: Arc::new(key), names: leaf.names, not_after: leaf.not_after, file: chain.into() })
     }
 
     /// When it ends, as people read it.
@@ -119,37 +120,41 @@ impl Certificate {
 ///
 /// # Errors
 /// The file cannot be read, is no PEM, or has none.
-pub(super) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, BadCertificate> {
-    let pem = read(path)?;
+pub(super) fn read_certificates(
+    base: &Folder,
+    name: &Path,
+) -> Result<Vec<CertificateDer<'static>>, BadCertificate> {
+    let pem = read(base, name, Content::Plain)?;
+    let path = base.path_of(name);
     let read: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&pem).collect();
-    let certificates = read.map_err(|_| BadCertificate::NotPem(path.into()))?;
+    let certificates = read.map_err(|_| BadCertificate::NotPem(path.as_path().into()))?;
     if certificates.is_empty() {
         return Err(BadCertificate::NoCertificate(path.into()));
     }
     for (i, certificate) in certificates.iter().enumerate() {
         X509Certificate::from_der(certificate)
-            .map_err(|_| BadCertificate::Malformed { path: path.into(), index: i + 1 })?;
+            .map_err(|_| BadCertificate::Malformed { path: path.as_path().into(), index: i + 1 })?;
     }
     Ok(certificates)
 }
 
-fn signing_key(path: &Path) -> Result<Arc<dyn rustls::sign::SigningKey>, BadCertificate> {
-    let key = PrivateKeyDer::from_pem_slice(&read(path)?).map_err(|why| match why {
-        pem::Error::NoItemsFound => BadCertificate::NoKey(path.into()),
-        _ => BadCertificate::NotPem(path.into()),
-    })?;
-    any_supported_type(&key).map_err(|_| BadCertificate::KeyKind(path.into()))
+fn signing_key(base: &Folder, name: &Path) -> Result<Arc<dyn rustls::sign::SigningKey>, BadCertificate> {
+    let path = || base.path_of(name).into();
+    let key =
+        PrivateKeyDer::from_pem_slice(&read(base, name, Content::Secret)?).map_err(|why| match why {
+            pem::Error::NoItemsFound => BadCertificate::NoKey(path()),
+            _ => BadCertificate::NotPem(path()),
+        })?;
+    any_supported_type(&key).map_err(|_| BadCertificate::KeyKind(path()))
 }
 
 /// What was read is wiped when it is dropped, since it may be a key.
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, BadCertificate> {
-    let unreadable = |cause| BadCertificate::Unreadable { path: path.into(), cause };
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    let size = file.metadata().map_err(unreadable)?.len().min(MAX_FILE);
-    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1));
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(BadCertificate::TooLarge(path.into()));
+fn read(base: &Folder, name: &Path, content: Content) -> Result<Zeroizing<Vec<u8>>, BadCertificate> {
+    let path = || base.path_of(name).into();
+    let bytes = base.read(name, MAX_FILE, content).map(Zeroizing::new);
+    let bytes = bytes.map_err(|cause| BadCertificate::Unreadable { path: path(), cause })?;
+    if bytes.len() > MAX_FILE {
+        return Err(BadCertificate::TooLarge(path()));
     }
     Ok(bytes)
 }

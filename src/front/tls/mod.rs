@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use imgate_filters::folder::Folder;
 use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
 use rustls::server::danger::ClientCertVerifier;
@@ -99,8 +100,8 @@ impl Authorities {
     ///
     /// # Errors
     /// The file cannot be read or holds something else.
-    pub fn load(path: &Path) -> Result<Self, BadAuthorities> {
-        let certificates = certificate::read_certificates(path)?;
+    pub fn load(base: &Folder, name: &Path) -> Result<Self, BadAuthorities> {
+        let certificates = certificate::read_certificates(base, name)?;
         let mut store = RootCertStore::empty();
         for (i, certificate) in certificates.iter().enumerate() {
             store.add(certificate.clone()).map_err(|_| BadAuthorities::Root(i + 1))?;

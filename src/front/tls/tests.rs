@@ -40,14 +40,16 @@ fn world(names: &[&[&str]]) -> World {
 
 fn load(dir: &TempDir, pair: &Pair) -> Result<Certificate, BadCertificate> {
     let (chain, key) = pair.write(dir.path(), "pair");
-    Certificate::load(&chain, &key, Path::new("pair.crt"), NOW)
+    let folder = Folder::new(dir.path());
+    let name = |path: &Path| Path::new(path.file_name().unwrap()).to_owned();
+    Certificate::load(&folder, &name(&chain), &name(&key), NOW)
 }
 
 impl World {
     fn authorities(&self) -> Authorities {
         let path = self.dir.path().join("ca.pem");
         std::fs::write(&path, self.authority.pem()).unwrap();
-        Authorities::load(&path).unwrap()
+        Authorities::load(&Folder::new(self.dir.path()), &path).unwrap()
     }
 
     fn client(&self, identity: Option<&Pair>) -> Arc<ClientConfig> {

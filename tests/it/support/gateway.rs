@@ -38,6 +38,8 @@ pub(crate) struct Setup {
     pub(crate) chains: String,
     pub(crate) upstreams: String,
     pub(crate) files: Vec<(String, String)>,
+    /// More of its environment.
+    pub(crate) environment: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -62,6 +64,7 @@ impl Setup {
             chains: String::new(),
             upstreams: String::new(),
             files: Vec::new(),
+            environment: Vec::new(),
         }
     }
 
@@ -147,6 +150,7 @@ impl Gateway {
         let child = Command::new(&setup.program)
             .args(["run", "-c", "imgate.yaml"])
             .current_dir(dir.path())
+            .envs(setup.environment.clone())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(stderr)
