@@ -11,7 +11,7 @@ use imgate_filters::chain::Chain;
 use imgate_filters::context::Place;
 use imgate_filters::reject::Answers;
 use imgate_filters::{Authorities, Deps, RateMemory, Registry, ReplayMemory, cors};
-use imgate_identity::store::{BadRedisUrl, Memory, Store};
+use imgate_identity::store::{BadRedisConfig, Memory, Store};
 
 use crate::admission::{Pace, Pacer, ShedTerms};
 use crate::config::{self, Config, ConfigError, Paths, StoreSource};
@@ -180,9 +180,9 @@ pub enum BuildError {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] BadSettings),
-    /// The store's URL is refused.
-    #[error("identity.store.redis.url: {0}")]
-    Store(#[from] BadRedisUrl),
+    /// The description of the store is refused.
+    #[error("identity.store: {0}")]
+    Store(#[from] BadRedisConfig),
 }
 
 impl Snapshot {
@@ -314,7 +314,7 @@ fn has_same_store(old: &Config, new: &Config) -> bool {
     old.store == new.store && old.layout == new.layout && old.cache == new.cache
 }
 
-fn open_store(config: &Config, shared: &Shared) -> Result<Arc<Store>, BadRedisUrl> {
+fn open_store(config: &Config, shared: &Shared) -> Result<Arc<Store>, BadRedisConfig> {
     let (layout, cache) = (config.identity.layout.clone(), config.identity.cache.clone());
     match &config.identity.store {
         StoreSource::Memory => Ok(Store::memory(Arc::clone(&shared.memory), layout, cache)),

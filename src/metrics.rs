@@ -193,6 +193,7 @@ struct StoreMetrics {
     waiting: IntGauge,
     events: IntCounterVec,
     failures: IntCounterVec,
+    link_faults: IntCounterVec,
 }
 
 /// What upstreams count themselves, and how they are.
@@ -340,6 +341,11 @@ impl Metrics {
                     "Reads of the store that failed, by cause; broken means a record needs attention",
                     &["cause"],
                 )?,
+                link_faults: make.counters(
+                    "imgate_store_link_faults_total",
+                    "Why the store did not announce changes: links that could not be made, or were lost",
+                    &["cause"],
+                )?,
             },
             jwks: JwksMetrics {
                 age: make.register(GaugeVec::new(
@@ -481,6 +487,9 @@ impl Metrics {
             ("refused", failures.refused),
         ] {
             catch_up(&self.store.failures.with_label_values(&[cause]), total);
+        }
+        for (cause, total) in store.link_faults() {
+            catch_up(&self.store.link_faults.with_label_values(&[cause]), total);
         }
         self.store.entries.set(i64::try_from(stats.entries).unwrap_or(i64::MAX));
         self.store.waiting.set(i64::try_from(stats.waiting).unwrap_or(i64::MAX));

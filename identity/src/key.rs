@@ -29,6 +29,9 @@ pub enum BadTemplate {
     /// Two templates share a prefix, which Redis refuses to track and which would mix up records.
     #[error("two key templates overlap: no prefix may begin another")]
     Overlap,
+    /// The store mark holds a brace, which a cluster would read as a hash tag.
+    #[error("the store mark holds no brace: it has no placeholder")]
+    Mark,
 }
 
 impl Template {
@@ -118,6 +121,14 @@ pub(crate) fn short_hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Strin
     URL_SAFE_NO_PAD.encode(&hash.finalize()[..16])
 }
 
+/// What the name of a canary begins with, in place of an id. No id holds a colon.
+const CANARY: &str = ":canary:";
+
+/// The end of a key that puts it into the slot of `tag`.
+fn hash_tag(tag: Option<u32>) -> String {
+    tag.map_or_else(String::new, |tag| format!("{{{tag}}}"))
+}
+
 /// A record that a changed key belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tracked {
@@ -150,6 +161,9 @@ impl Keys {
             rate: Template::parse(&config.rate, "caller")?,
             store_mark: config.store_mark.as_str().into(),
         };
+        if keys.store_mark.contains(['{', '}']) {
+            return Err(BadTemplate::Mark);
+        }
         let mut all: Vec<&str> = keys.tracked_prefixes().to_vec();
         all.extend([keys.nonce.prefix(), keys.rate.prefix()]);
         for (i, a) in all.iter().enumerate() {
@@ -201,6 +215,18 @@ impl Keys {
         &self.store_mark
     }
 
+    /// Where the store mark of one slot of a cluster is: each slot bears its own, beside the records it
+    /// vouches for. Without a hash tag, the one mark there is.
+    pub(crate) fn store_mark_in(&self, tag: Option<u32>) -> String {
+        format!("{}{}", self.store_mark, hash_tag(tag))
+    }
+
+    /// Keys under the tracked prefixes that name no record, by which it is proven that changes are announced.
+    pub(crate) fn canaries(&self, serial: u64, tag: Option<u32>) -> [String; 4] {
+        let tag = hash_tag(tag);
+        self.tracked_prefixes().map(|prefix| format!("{prefix}{CANARY}{serial:016x}{tag}"))
+    }
+
     /// What Redis is asked to announce changes of.
     pub fn tracked_prefixes(&self) -> [&str; 4] {
         [self.session.prefix(), self.ban.prefix(), self.token.prefix(), self.admin_token.prefix()]
@@ -240,7 +266,10 @@ mod tests {
                 "imgate:rate:GqAPvUuPfbLQMHL4bFxJ-w:u4IDDbwryroyqQvy4geoSg",
                 None,
             ),
-            (keys.store_mark().to_owned(), "imgate:store", None),
+            (keys.store_mark_in(None), "imgate:store", None),
+            (keys.store_mark_in(Some(7)), "imgate:store{7}", None),
+            (keys.canaries(1, None)[0].clone(), "imgate:session::canary:0000000000000001", None),
+            (keys.canaries(1, Some(7))[2].clone(), "im:token::canary:0000000000000001{7}", None),
         ];
         for (key, spelled, tracked) in cases {
             assert_eq!(key, spelled);
@@ -256,5 +285,7 @@ mod tests {
         assert_eq!(with("im:{user_id}:token").err(), Some(BadTemplate::Placeholder));
         assert_eq!(with("imgate:{user_id}").err(), Some(BadTemplate::Overlap));
         assert!(with("chat:im_token:{user_id}").is_ok());
+        let mark = KeyConfig { store_mark: "imgate:{store}".to_owned(), ..KeyConfig::default() };
+        assert_eq!(Keys::new(&mark).err(), Some(BadTemplate::Mark));
     }
 }

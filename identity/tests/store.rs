@@ -13,7 +13,7 @@ use std::time::Duration;
 use imgate_identity::key::Keys;
 use imgate_identity::secret::Secret;
 use imgate_identity::session::{Ban, SessionId, Standing};
-use imgate_identity::store::{CacheConfig, Claim, RedisConfig, Refusal, Store, Tokens, Unavailable};
+use imgate_identity::store::{CacheConfig, Claim, Login, RedisConfig, Refusal, Store, Tokens, Unavailable};
 use imgate_identity::time::UnixTime;
 use support::redis_server::RedisServer;
 use support::rig::{
@@ -317,7 +317,8 @@ async fn a_password_is_used_and_a_wrong_one_is_told_apart_from_an_outage() {
     let server = RedisServer::start_with(&["--requirepass", "right"]);
     let with = |password: Option<&str>| {
         let password = password.map(|text| Secret::new(text.to_owned()));
-        let config = RedisConfig { password, require_mark: false, ..patient(&server.url()) };
+        let login = Login { user: None, password };
+        let config = RedisConfig { login, require_mark: false, ..patient(&server.url()) };
         Store::redis(config, Keys::default(), CacheConfig::default()).unwrap()
     };
     let right = with(Some("right"));

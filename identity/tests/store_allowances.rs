@@ -13,7 +13,7 @@ use std::time::Duration;
 use imgate_identity::key::Keys;
 use imgate_identity::secret::Secret;
 use imgate_identity::store::{
-    CacheConfig, Lookups, Memory, Policy, RedisConfig, Refusal, Store, Taken, Unavailable,
+    CacheConfig, Login, Lookups, Memory, Policy, RedisConfig, Refusal, Store, Taken, Unavailable,
 };
 use support::rig::{PATIENCE, Rig, eventually, fresh_token, live, patient, user};
 use tokio::sync::Barrier;
@@ -199,7 +199,8 @@ async fn a_user_who_may_not_run_scripts_is_told_apart() {
     let rule = ["ACL", "SETUSER", "reader", "on", "nopass", "~*", "+@all", "-@scripting"];
     rig.run(&rule).await;
     let url = rig.server.url().replace("redis://", "redis://reader@");
-    let config = RedisConfig { password: Some(Secret::new("any".to_owned())), ..patient(&url) };
+    let login = Login { user: None, password: Some(Secret::new("any".to_owned())) };
+    let config = RedisConfig { login, ..patient(&url) };
     let store = Store::redis(config, Keys::default(), CacheConfig::default()).unwrap();
     live(&store).await;
     let taken = store.take(&Policy::new("user", HOUR, 5), b"ann").await;

@@ -13,8 +13,8 @@ use std::time::Duration;
 use imgate_identity::key::Keys;
 use imgate_identity::session::{Ban, Record};
 use imgate_identity::store::{
-    BadRedisUrl, CacheConfig, Claim, Memory, RedisConfig, Revocation, Store, Tokens, Unavailable, WriteError,
-    Writer,
+    BadRedisConfig, CacheConfig, Claim, Memory, RedisConfig, Revocation, Store, Tokens, Unavailable,
+    WriteError, Writer,
 };
 use imgate_identity::time::UnixTime;
 use imgate_identity::token::TokenFault;
@@ -126,9 +126,10 @@ async fn a_revocation_wins_over_writes_that_race_it() {
 #[tokio::test]
 async fn a_writer_says_why_it_cannot_connect() {
     let connect = async |url: &str| Writer::connect(RedisConfig::new(url), Keys::default()).await.err();
-    assert_eq!(connect("rediss://localhost").await, Some(WriteError::Url(BadRedisUrl::Tls)));
-    assert_eq!(connect("nonsense").await, Some(WriteError::Url(BadRedisUrl::Malformed)));
-    assert_eq!(connect("redis://127.0.0.1:1").await, Some(WriteError::Unavailable(Unavailable::Down)));
+    assert_eq!(connect("nonsense").await, Some(WriteError::Config(BadRedisConfig::Malformed)));
+    for nobody in ["redis://127.0.0.1:1", "rediss://127.0.0.1:1"] {
+        assert_eq!(connect(nobody).await, Some(WriteError::Unavailable(Unavailable::Down)));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -101,7 +101,7 @@ async fn open(config: &Config) -> Result<Writer, Failure> {
         }
         StoreSource::Memory => Err(Failure::usage(
             "the configured store is in the gateway's own memory, which nobody else can write\n\
-             hint: use identity.store.redis, or see `imgate demo`",
+             hint: use another identity.store, or see `imgate demo`",
         )),
     }
 }

@@ -15,6 +15,7 @@ use imgate_filters::reject::BadAnswer;
 use imgate_identity::assertion::BadKey;
 use imgate_identity::key::BadTemplate;
 use imgate_identity::seal::BadSealKeys;
+use imgate_identity::store::{BadAddress, BadTls};
 use imgate_identity::user::BadUserId;
 
 use super::SecretError;
@@ -166,13 +167,26 @@ pub enum Problem {
         "the URL holds a password\nhint: take it out and set password: {{ file: ... }}, {{ env: ... }} or {{ credential: ... }}"
     )]
     InlinePassword,
-    /// TLS to Redis.
-    #[error(
-        "TLS to Redis is not spoken\nhint: use redis:// on a private network or through a local TLS proxy"
-    )]
-    RedisTls,
+    /// Settings of TLS beside a URL that does not ask for it.
+    #[error("the URL asks for no TLS\nhint: write rediss://")]
+    PlainUrl,
+    /// TLS to Redis that cannot be spoken.
+    #[error(transparent)]
+    StoreTls(BadTls),
+    /// A certificate without its key, or the other way about.
+    #[error("a certificate and its key go together")]
+    HalfCertificate,
+    /// An address of a server of the store.
+    #[error(transparent)]
+    StoreAddress(BadAddress),
+    /// A server that stands twice in a list.
+    #[error("stands here twice")]
+    Twice,
+    /// A name of a Sentinel group, or of a user, that is none.
+    #[error("no name: it is empty, or holds a space or something that cannot be printed")]
+    StoreName,
     /// A Redis URL that is not understood.
-    #[error("no Redis URL\nhint: write redis://[user@]host:port/database")]
+    #[error("no Redis URL\nhint: write redis[s]://[user@]host:port/database")]
     RedisUrl,
     /// A secret that cannot be had.
     #[error(transparent)]

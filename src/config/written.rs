@@ -176,6 +176,8 @@ pub(super) struct Identity {
 #[serde(rename_all = "snake_case")]
 pub(super) enum Store {
     Redis(Box<Redis>),
+    Sentinel(Box<Sentinel>),
+    Cluster(Box<Cluster>),
     Memory(Memory),
 }
 
@@ -188,10 +190,13 @@ pub(super) struct Memory {}
 pub(super) struct Redis {
     pub(super) url: Spanned<String>,
     pub(super) password: Option<Spanned<SecretSource>>,
+    pub(super) tls: Option<Spanned<StoreTls>>,
     pub(super) timeout: Option<Timeout>,
     pub(super) connect_timeout: Option<Timeout>,
     #[serde(default)]
     pub(super) lookups: Lookups,
+    #[serde(default)]
+    pub(super) proof: Proof,
 }
 
 #[derive(Default, Deserialize)]
@@ -202,6 +207,65 @@ pub(super) struct Lookups {
     pub(super) wait: Option<Spanned<Period>>,
     pub(super) rate: Option<Spanned<Rate>>,
     pub(super) burst: Option<Spanned<u32>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Sentinel {
+    pub(super) master: Spanned<String>,
+    pub(super) sentinels: Sentinels,
+    #[serde(default)]
+    pub(super) database: u32,
+    pub(super) user: Option<Spanned<String>>,
+    pub(super) password: Option<Spanned<SecretSource>>,
+    pub(super) tls: Option<Spanned<StoreTls>>,
+    pub(super) timeout: Option<Timeout>,
+    pub(super) connect_timeout: Option<Timeout>,
+    #[serde(default)]
+    pub(super) lookups: Lookups,
+    #[serde(default)]
+    pub(super) proof: Proof,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Sentinels {
+    pub(super) addresses: Spanned<Vec<Spanned<String>>>,
+    pub(super) user: Option<Spanned<String>>,
+    pub(super) password: Option<Spanned<SecretSource>>,
+    pub(super) tls: Option<Spanned<StoreTls>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Cluster {
+    pub(super) nodes: Spanned<Vec<Spanned<String>>>,
+    pub(super) user: Option<Spanned<String>>,
+    pub(super) password: Option<Spanned<SecretSource>>,
+    pub(super) tls: Option<Spanned<StoreTls>>,
+    pub(super) timeout: Option<Timeout>,
+    pub(super) connect_timeout: Option<Timeout>,
+    #[serde(default)]
+    pub(super) lookups: Lookups,
+    #[serde(default)]
+    pub(super) proof: Proof,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StoreTls {
+    pub(super) ca: Option<Spanned<PathBuf>>,
+    pub(super) certificate: Option<Spanned<PathBuf>>,
+    pub(super) key: Option<Spanned<SecretSource>>,
+    pub(super) server_name: Option<Spanned<String>>,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Proof {
+    #[default]
+    Canary,
+    Info,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use imgate_filters::folder::{Content, Folder};
 use pingora_core::protocols::tls::CaType;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
@@ -15,6 +16,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, InvalidDnsNameError, Priva
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 use x509_parser::parse_x509_certificate;
 use xxhash_rust::xxh3::Xxh3;
+use zeroize::Zeroizing;
 
 use crate::wire::{Plain, Wire};
 
@@ -34,9 +36,14 @@ struct Material {
     fingerprint: u64,
 }
 
+/// The most that is read of a file, in bytes.
+const MAX_FILE: usize = 1024 * 1024;
+
 /// Where certificates and keys lie.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Files<'a> {
+    /// The folder in which they are sought, which notes what was read.
+    pub base: &'a Folder,
     /// The authorities that may vouch for servers; the system's own if there is none.
     pub ca: Option<&'a Path>,
     /// The name in the servers' certificates; their host as it is written if there is none.
@@ -93,10 +100,11 @@ impl Options {
         if let Some(name) = files.server_name {
             ServerName::try_from(name).map_err(|_| BadTls::ServerName(name.into()))?;
         }
-        let authorities = files.ca.map(certificates).transpose()?;
+        let base = files.base;
+        let authorities = files.ca.map(|file| certificates(base, file)).transpose()?;
         let identity = match files.identity {
             None => None,
-            Some((certificate, key)) => Some((certificates(certificate)?, read_key(key)?)),
+            Some((certificate, key)) => Some((certificates(base, certificate)?, read_key(base, key)?)),
         };
         Ok(Self(Arc::new(Material {
             server_name: files.server_name.map(Into::into),
@@ -143,10 +151,11 @@ impl Options {
 
 type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, BadTls> {
-    let bad = |why: String| BadTls::Certificate { file: file.into(), why: why.into() };
-    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let found = read.map_err(|why| bad(why.to_string()))?;
+fn certificates(base: &Folder, file: &Path) -> Result<Vec<CertificateDer<'static>>, BadTls> {
+    let bad = |why: String| BadTls::Certificate { file: base.path_of(file).into(), why: why.into() };
+    let text = base.read(file, MAX_FILE, Content::Plain).map_err(|why| bad(why.to_string()))?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    let found = found.map_err(|why| bad(why.to_string()))?;
     // Pingora panics at what it cannot parse.
     if found.is_empty() || !found.iter().all(|der| parse_x509_certificate(der).is_ok()) {
         return Err(bad("there is none, or one cannot be read".to_owned()));
@@ -154,9 +163,11 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, BadTls> {
     Ok(found)
 }
 
-fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, BadTls> {
+fn read_key(base: &Folder, file: &Path) -> Result<PrivateKeyDer<'static>, BadTls> {
+    let bad = || BadTls::Key(base.path_of(file).into());
+    let text = base.read(file, MAX_FILE, Content::Secret).map(Zeroizing::new).map_err(|_| bad())?;
     // What the parser says might repeat a part of the key.
-    PrivateKeyDer::from_pem_file(file).map_err(|_| BadTls::Key(file.into()))
+    PrivateKeyDer::from_pem_slice(&text).map_err(|_| bad())
 }
 
 fn client_config(

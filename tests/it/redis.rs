@@ -5,6 +5,7 @@
 
 mod outages;
 mod races;
+mod servers;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use redis::{Pipeline, Value};
+use redis::Value;
 use tokio::time::Instant;
 
 use super::source::{Redis, unexpected};
@@ -90,7 +90,7 @@ impl Store {
     pub async fn take(&self, policy: &Policy, caller: &[u8]) -> Result<Taken, Unavailable> {
         let key = self.caches.keys.rate(policy, caller);
         let taken = match &self.source {
-            Source::Redis(redis) => redis.take(&key, policy.gcra, redis.commands.deadline()).await,
+            Source::Redis(redis) => redis.take(&key, policy.gcra, redis.fleet.deadline()).await,
             Source::Memory(memory) => memory.take(&key, policy.gcra),
         };
         taken.inspect_err(|why| self.caches.counters.failed(*why))
@@ -119,9 +119,9 @@ impl Redis {
         gcra: Gcra,
         deadline: Instant,
     ) -> Result<Option<Value>, Unavailable> {
-        let mut pipeline = Pipeline::with_capacity(1);
-        pipeline.cmd(command).arg(script).arg(1).arg(key).arg(gcra.interval()).arg(gcra.tolerance());
-        Ok(self.commands.ask(pipeline, deadline).await?.pop())
+        let mut asked = redis::cmd(command);
+        asked.arg(script).arg(1).arg(key).arg(gcra.interval()).arg(gcra.tolerance());
+        Ok(self.fleet.ask(key, vec![asked], deadline).await?.pop())
     }
 }
 

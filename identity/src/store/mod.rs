@@ -8,9 +8,9 @@
 //! the answer is [`Unavailable`]. If the link that announces changes dies without a word, a value that
 //! was changed since is served for at most the longer of 1.2 s and [`CacheConfig::stale_grace`].
 
+mod address;
 mod allowance;
 mod cache;
-mod commands;
 mod config;
 mod decode;
 mod flight;
@@ -18,39 +18,41 @@ mod layout;
 mod link;
 mod lookups;
 mod memory;
+mod servers;
 mod source;
 mod stats;
-mod tracking;
+mod tls;
 mod unavailable;
 mod user;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::SemaphorePermit;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::error;
 
+pub use self::address::{Address, BadAddress};
 pub use self::allowance::{Policy, Taken};
-pub use self::config::{BadRedisUrl, CacheConfig, RedisConfig};
+pub use self::config::{BadRedisConfig, CacheConfig, Login, Proof, RedisConfig, SentinelConfig, Servers};
 pub use self::layout::Layout;
 pub use self::lookups::{LookupRate, Lookups};
 pub use self::memory::Memory;
 pub use self::stats::{Failures, Stats};
-pub use self::unavailable::{Fault, Refusal, Unavailable};
+pub use self::tls::{BadTls, Tls, TlsConfig};
+pub use self::unavailable::{Fault, NoMaster, Refusal, Unavailable};
 pub use self::user::{Tokens, User};
 pub use self::writer::{Resealed, Revocation, Rotation, WriteError, Writer};
 
 use self::cache::{Caches, Known};
-use self::commands::Commands;
-use self::config::Target;
 use self::flight::{Accept, Flights};
 use self::link::Link;
 use self::lookups::Door;
+use self::servers::Fleet;
 use self::source::{Redis, Source};
 use crate::seal::Seals;
 use crate::session::{Session, SessionId};
@@ -61,7 +63,7 @@ use crate::user::UserId;
 /// Whether changes reach us and misses can be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
-    /// Both links to the store work.
+    /// All links to the store work.
     Live,
     /// One of them does not: cached callers go on for the grace, others may be turned away.
     Down,
@@ -81,13 +83,10 @@ pub struct Store {
     caches: Arc<Caches>,
     source: Source,
     seals: Seals,
-    /// For [`Store::probe`]; `None` for the store inside the process.
-    target: Option<Target>,
     door: Door,
     sessions: Flights<SessionId, Option<Arc<Session>>>,
     users: Flights<UserId, Arc<User>>,
     admins: Flights<UserId, Option<Arc<OpenimToken>>>,
-    tracking: Option<JoinHandle<()>>,
     alarm: Alarm,
 }
 
@@ -107,19 +106,11 @@ impl fmt::Debug for Store {
     }
 }
 
-impl Drop for Store {
-    fn drop(&mut self) {
-        if let Some(tracking) = &self.tracking {
-            tracking.abort();
-        }
-    }
-}
-
 impl Store {
     /// Reads from Redis. Returns at once and connects in the background, until the store is dropped.
     ///
     /// # Errors
-    /// The URL is malformed or asks for TLS.
+    /// The description of Redis makes no sense.
     ///
     /// # Panics
     /// There is no tokio runtime to connect on.
@@ -127,15 +118,14 @@ impl Store {
         redis: RedisConfig,
         layout: impl Into<Layout>,
         cache: CacheConfig,
-    ) -> Result<Arc<Self>, BadRedisUrl> {
+    ) -> Result<Arc<Self>, BadRedisConfig> {
         let target = redis.into_target()?;
         let Layout { keys, seals } = layout.into();
         let (link, door) = (Link::new(cache.stale_grace), Door::new(&target.lookups));
         let caches = Arc::new(Caches::new(keys, cache, link));
-        let tracking = tokio::spawn(tracking::supervise(target.clone(), Arc::clone(&caches)));
-        let commands = Commands::spawn(target.clone());
-        let source = Source::Redis(Redis { commands, require_mark: target.require_mark });
-        Ok(Self::new(caches, source, door, seals, Some(target), Some(tracking)))
+        let require_mark = target.require_mark;
+        let source = Source::Redis(Redis { fleet: Fleet::track(target, Arc::clone(&caches)), require_mark });
+        Ok(Self::new(caches, source, door, seals))
     }
 
     /// Reads from a store inside the process.
@@ -143,27 +133,18 @@ impl Store {
         let Layout { keys, seals } = layout.into();
         let caches = Arc::new(Caches::new(keys, cache, Link::embedded()));
         memory.subscribe(&caches);
-        Self::new(caches, Source::Memory(memory), Door::new(&Lookups::default()), seals, None, None)
+        Self::new(caches, Source::Memory(memory), Door::new(&Lookups::default()), seals)
     }
 
-    fn new(
-        caches: Arc<Caches>,
-        source: Source,
-        door: Door,
-        seals: Seals,
-        target: Option<Target>,
-        tracking: Option<JoinHandle<()>>,
-    ) -> Arc<Self> {
+    fn new(caches: Arc<Caches>, source: Source, door: Door, seals: Seals) -> Arc<Self> {
         Arc::new(Self {
             caches,
             source,
             seals,
-            target,
             door,
             sessions: Flights::new(),
             users: Flights::new(),
             admins: Flights::new(),
-            tracking,
             alarm: Alarm::default(),
         })
     }
@@ -187,7 +168,8 @@ impl Store {
         }
     }
 
-    /// Finds what is stored of a user: the ban and the tokens, of one moment.
+    /// Finds what is stored of a user: the ban and the tokens. They are of one moment, but for a cluster,
+    /// where two servers may be asked at once.
     ///
     /// # Errors
     /// The store cannot be asked, cannot be trusted, or holds something that cannot be used.
@@ -262,34 +244,33 @@ impl Store {
         Ok(if claimed? { Claim::Fresh } else { Claim::Seen })
     }
 
-    /// Whether both links to the store work now.
+    /// Whether all links to the store work now.
     pub fn health(&self) -> Health {
         let live = self.caches.link.is_live(Instant::now()) && self.source.is_up();
         if live { Health::Live } else { Health::Down }
     }
 
-    /// Tries once, on a connection of its own, whether the store can be used: it takes our credentials,
-    /// answers, announces changes, and bears its mark.
+    /// Tries once, on connections of its own, whether the store can be used: its servers take our
+    /// credentials, answer, announce changes, and bear their marks.
     ///
     /// # Errors
     /// One of these is not so.
     pub async fn probe(&self) -> Result<(), Unavailable> {
-        let Some(target) = &self.target else {
-            return match &self.source {
-                Source::Memory(memory) => memory.check(),
-                Source::Redis(_) => Ok(()),
-            };
-        };
-        let probed = tracking::probe(&target.client, &self.caches.keys, target.connect_timeout).await;
-        match probed.map_err(|error| Unavailable::from(&error))? {
-            false if target.require_mark => Err(Unavailable::Unmarked),
-            _ => Ok(()),
+        match &self.source {
+            Source::Memory(memory) => memory.check(),
+            Source::Redis(redis) => redis.fleet.probe(&self.caches.keys).await,
         }
     }
 
     /// What the store did so far, for metrics.
     pub fn stats(&self) -> Stats {
         Stats { waiting: self.door.waiting() as u64, ..self.caches.stats() }
+    }
+
+    /// Why changes were not announced to us, by [`Unavailable::as_str`]: tries to link to the servers that
+    /// failed, and losses of a link.
+    pub fn link_faults(&self) -> BTreeMap<&'static str, u64> {
+        self.caches.counters.link_faults()
     }
 
     async fn miss_session(&self, id: &SessionId) -> Result<Option<Arc<Session>>, Unavailable> {
@@ -366,7 +347,7 @@ impl Store {
 
     /// Waits for the turn to read; tells when the read has to be over.
     async fn begin(&self) -> Result<(SemaphorePermit<'_>, Instant), Unavailable> {
-        let place = self.door.enter(self.source.is_up()).await;
+        let place = self.door.enter(self.source.answers()).await;
         let place = place.inspect_err(|why| self.caches.counters.failed(*why))?;
         self.caches.counters.loads.add();
         Ok((place, self.source.deadline()))

@@ -2,17 +2,18 @@
 //!
 //! Each question is one round trip, and with Redis it carries the question for the store mark, before
 //! and after: a store that is flushed or filled between two commands is not mistaken for one that can
-//! be trusted.
+//! be trusted. In a cluster every slot bears a mark of its own: of the nodes one alone may be flushed.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{Pipeline, Value};
+use futures_util::future::try_join_all;
+use redis::{Cmd, ToRedisArgs, Value};
 use tokio::time::Instant;
 
-use super::commands::Commands;
 use super::decode::{RawTokens, RawUser};
 use super::memory::Memory;
+use super::servers::{Fleet, SLOTS, slot, tag};
 use super::unavailable::{Fault, Refusal, Unavailable};
 use crate::key::Keys;
 use crate::session::SessionId;
@@ -21,27 +22,38 @@ use crate::user::UserId;
 /// How long a caller waits for the store inside the process, which never makes it wait.
 const EMBEDDED_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How many marks of a cluster are read or written at once.
+const MARKS_AT_ONCE: usize = 512;
+
 pub(super) enum Source {
     Redis(Redis),
     Memory(Arc<Memory>),
 }
 
 pub(super) struct Redis {
-    pub(super) commands: Commands,
+    pub(super) fleet: Fleet,
     pub(super) require_mark: bool,
 }
 
 impl Source {
     pub(super) fn deadline(&self) -> Instant {
         match self {
-            Self::Redis(redis) => redis.commands.deadline(),
+            Self::Redis(redis) => redis.fleet.deadline(),
             Self::Memory(_) => Instant::now() + EMBEDDED_PATIENCE,
         }
     }
 
     pub(super) fn is_up(&self) -> bool {
         match self {
-            Self::Redis(redis) => redis.commands.is_up(),
+            Self::Redis(redis) => redis.fleet.is_up(),
+            Self::Memory(memory) => memory.check().is_ok(),
+        }
+    }
+
+    /// Whether anybody can be asked, perhaps not about every record.
+    pub(super) fn answers(&self) -> bool {
+        match self {
+            Self::Redis(redis) => redis.fleet.answers(),
             Self::Memory(memory) => memory.check().is_ok(),
         }
     }
@@ -64,8 +76,12 @@ impl Source {
         self.text(keys, &keys.ban(id), deadline).await
     }
 
-    pub(super) async fn mark(&self, keys: &Keys, deadline: Instant) -> Result<Option<Vec<u8>>, Unavailable> {
-        self.text(keys, keys.store_mark(), deadline).await
+    /// Whether the store bears its mark, or all of its marks.
+    pub(super) async fn is_marked(&self, keys: &Keys) -> Result<bool, Unavailable> {
+        match self {
+            Self::Redis(redis) => redis.is_wholly_marked(keys).await,
+            Self::Memory(memory) => Ok(memory.text(keys.store_mark())?.is_some()),
+        }
     }
 
     pub(super) async fn admin_token(
@@ -108,21 +124,24 @@ impl Source {
 }
 
 impl Redis {
-    /// Asks in one round trip, between two looks at the mark; returns the `N` answers between them.
+    /// The mark that vouches for `key`.
+    fn mark_of(&self, keys: &Keys, key: &str) -> String {
+        keys.store_mark_in(self.fleet.is_cluster().then(|| tag(slot(key))))
+    }
+
+    /// Asks about keys of one slot in one round trip, between two looks at the mark; returns the `N` answers
+    /// between them.
     async fn ask<const N: usize>(
         &self,
         keys: &Keys,
         questions: [[&str; 2]; N],
         deadline: Instant,
     ) -> Result<[Value; N], Unavailable> {
-        let mut pipeline = Pipeline::with_capacity(N + 2);
-        pipeline.cmd("EXISTS").arg(keys.store_mark());
-        for [command, key] in questions {
-            pipeline.cmd(command).arg(key);
-        }
-        pipeline.cmd("EXISTS").arg(keys.store_mark());
-        let answers = self.commands.ask(pipeline, deadline).await?;
-        let mut answers = answers.into_iter();
+        let [_, key] = questions[0];
+        let mark = self.mark_of(keys, key);
+        let looks = [["EXISTS", &mark]];
+        let commands = looks.iter().chain(&questions).chain(&looks).map(|[name, key]| command(name, &[key]));
+        let mut answers = self.fleet.ask(key, commands.collect(), deadline).await?.into_iter();
         let before = answers.next();
         let between: Vec<Value> = answers.by_ref().take(N).collect();
         let marked = is_marked(before)? && is_marked(answers.next())?;
@@ -137,6 +156,46 @@ impl Redis {
         text(answer)
     }
 
+    /// Runs `about` for every mark of the store, many at once.
+    async fn each_mark<T>(
+        &self,
+        keys: &Keys,
+        about: impl Fn(&str) -> Cmd,
+        read: impl Fn(Option<Value>) -> Result<T, Unavailable>,
+    ) -> Result<Vec<T>, Unavailable> {
+        let slots: Vec<_> = match self.fleet.is_cluster() {
+            true => (0..SLOTS).map(|slot| Some(tag(slot))).collect(),
+            false => vec![None],
+        };
+        let mut found = Vec::with_capacity(slots.len());
+        for some in slots.chunks(MARKS_AT_ONCE) {
+            let deadline = self.fleet.deadline();
+            let asked = some.iter().map(|tag| {
+                let mark = keys.store_mark_in(*tag);
+                let asked = about(&mark);
+                async move { self.fleet.ask(&mark, vec![asked], deadline).await }
+            });
+            for answers in try_join_all(asked).await? {
+                found.push(read(answers.into_iter().next())?);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn is_wholly_marked(&self, keys: &Keys) -> Result<bool, Unavailable> {
+        let marks = self.each_mark(keys, |mark| command("EXISTS", &[mark]), is_marked).await?;
+        Ok(marks.into_iter().all(|marked| marked))
+    }
+
+    /// Marks the store as the right one and complete.
+    pub(super) async fn mark(&self, keys: &Keys) -> Result<(), Unavailable> {
+        let done = |answer| match answer {
+            Some(Value::Okay) => Ok(()),
+            other => Err(unexpected(other)),
+        };
+        self.each_mark(keys, |mark| command("SET", &[mark, "1"]), done).await.map(|_| ())
+    }
+
     async fn user(
         &self,
         keys: &Keys,
@@ -144,21 +203,33 @@ impl Redis {
         ban: &str,
         deadline: Instant,
     ) -> Result<RawUser, Unavailable> {
-        let questions = [["HGETALL", token], ["GET", token], ["GET", ban]];
-        let [fields, one, ban] = self.ask(keys, questions, deadline).await?;
+        let (of_token, of_ban) = ([["HGETALL", token], ["GET", token]], [["GET", ban]]);
+        let [fields, one, ban] = if self.fleet.is_cluster() {
+            let asked = (self.ask(keys, of_token, deadline), self.ask(keys, of_ban, deadline));
+            let ([fields, one], [ban]) = tokio::try_join!(asked.0, asked.1)?;
+            [fields, one, ban]
+        } else {
+            self.ask(keys, [of_token[0], of_token[1], of_ban[0]], deadline).await?
+        };
         Ok(RawUser { tokens: tokens(fields, one)?, ban: text(ban)? })
     }
 
     async fn claim(&self, key: &str, ttl: Duration) -> Result<bool, Unavailable> {
-        let mut pipeline = Pipeline::with_capacity(1);
-        let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-        pipeline.cmd("SET").arg(key).arg(1).arg("NX").arg("PX").arg(millis);
-        match self.commands.ask(pipeline, self.commands.deadline()).await?.pop() {
+        let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).to_string();
+        let claim = command("SET", &[key, "1", "NX", "PX", &millis]);
+        match self.fleet.ask(key, vec![claim], self.fleet.deadline()).await?.pop() {
             Some(Value::Okay) => Ok(true),
             Some(Value::Nil) => Ok(false),
             other => Err(unexpected(other)),
         }
     }
+}
+
+/// Puts a command together.
+pub(super) fn command<T: ToRedisArgs>(name: &str, arguments: &[T]) -> Cmd {
+    let mut command = redis::cmd(name);
+    command.arg(arguments);
+    command
 }
 
 /// What to make of an answer that is none of those the command has.

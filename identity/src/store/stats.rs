@@ -1,6 +1,9 @@
 //! Counters of the store, cheap enough for the hot path.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
 
 use super::Unavailable;
 
@@ -32,7 +35,8 @@ pub struct Stats {
 /// Failed reads, by cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Failures {
-    /// See [`Unavailable::Down`].
+    /// There is no connection to the server that would know: see [`Unavailable::Down`],
+    /// [`Unavailable::Tls`], [`Unavailable::NoMaster`].
     pub down: u64,
     /// See [`Unavailable::Deadline`].
     pub deadline: u64,
@@ -101,12 +105,25 @@ pub(super) struct Counters {
     unmarked: Counter,
     broken: Counter,
     refused: Counter,
+    /// Tries to make the link that announces changes that failed, and losses of it, by cause.
+    link_faults: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl Counters {
+    /// Counts why changes are not announced.
+    pub(super) fn link_failed(&self, why: Unavailable) {
+        *self.link_faults.lock().entry(why.as_str()).or_default() += 1;
+    }
+
+    pub(super) fn link_faults(&self) -> BTreeMap<&'static str, u64> {
+        self.link_faults.lock().clone()
+    }
+
     pub(super) fn failed(&self, why: Unavailable) {
         match why {
-            Unavailable::Down => self.down.add(),
+            Unavailable::Down | Unavailable::Tls | Unavailable::Silent | Unavailable::NoMaster(_) => {
+                self.down.add();
+            }
             Unavailable::Deadline => self.deadline.add(),
             Unavailable::Overloaded => self.overloaded.add(),
             Unavailable::Unmarked => self.unmarked.add(),

@@ -1,5 +1,9 @@
 //! Why the store could not answer. None of these is a verdict on a user: callers answer 503.
 
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+
 use redis::{ErrorKind, RedisError, ServerError};
 
 use crate::seal::SealFault;
@@ -27,6 +31,38 @@ pub enum Unavailable {
     /// Redis answered with an error.
     #[error("store refused: {0}")]
     Refused(Refusal),
+    /// TLS cannot be agreed on: a certificate is not trusted, or one of the two sides asks for more.
+    #[error("TLS with the store cannot be agreed on")]
+    Tls,
+    /// Changes are not announced to us: Redis withholds them, or something between swallows them.
+    #[error("invalidations do not arrive")]
+    Silent,
+    /// It is not known which server to ask.
+    #[error("store has no master: {0}")]
+    NoMaster(#[from] NoMaster),
+}
+
+/// Why it is not known which server holds the records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoMaster {
+    /// Half of the sentinels or more do not answer.
+    #[error("no majority of the sentinels answers")]
+    Quorum,
+    /// The sentinels watch over no group of this name.
+    #[error("sentinels know no such group")]
+    Unknown,
+    /// The sentinels name another master now.
+    #[error("sentinels name another server")]
+    Replaced,
+    /// The server says that it is a replica.
+    #[error("server is a replica")]
+    Demoted,
+    /// No node of the cluster says who owns the slots.
+    #[error("no node tells the owners of the slots")]
+    Unmapped,
+    /// A node of the cluster names an owner of slots that we are not connected to yet.
+    #[error("slots have another owner")]
+    Moved,
 }
 
 /// What is wrong with a value in the store.
@@ -97,6 +133,22 @@ impl Unavailable {
             Self::Unmarked => "unmarked",
             Self::Broken(fault) => fault.as_str(),
             Self::Refused(refusal) => refusal.as_str(),
+            Self::Tls => "tls",
+            Self::Silent => "invalidations_do_not_arrive",
+            Self::NoMaster(why) => why.as_str(),
+        }
+    }
+}
+
+impl NoMaster {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Quorum => "sentinels_no_majority",
+            Self::Unknown => "sentinels_unknown_master",
+            Self::Replaced => "sentinels_other_master",
+            Self::Demoted => "server_is_replica",
+            Self::Unmapped => "cluster_unmapped",
+            Self::Moved => "cluster_other_owner",
         }
     }
 }
@@ -186,9 +238,18 @@ impl From<&RedisError> for Unavailable {
                 Self::Refused(error.code().map_or(Refusal::Other, Refusal::from_code))
             }
             _ if error.is_timeout() => Self::Deadline,
+            _ if is_tls(error) => Self::Tls,
             _ => Self::Down,
         }
     }
+}
+
+/// Whether TLS ended the connection: a certificate of ours is refused only after the handshake.
+fn is_tls(error: &RedisError) -> bool {
+    // The library lends its `Arc` as the source, not what is in it.
+    let shared = error.source().and_then(|source| source.downcast_ref::<Arc<dyn Error + Send + Sync>>());
+    let io = shared.and_then(|shared| shared.downcast_ref::<io::Error>());
+    io.and_then(io::Error::get_ref).is_some_and(|inner| inner.is::<rustls::Error>())
 }
 
 #[cfg(test)]
@@ -214,8 +275,8 @@ mod tests {
 
     #[test]
     fn transport_errors_are_no_refusals() {
-        let error = |kind: std::io::ErrorKind| RedisError::from(std::io::Error::from(kind));
-        assert_eq!(Unavailable::from(&error(std::io::ErrorKind::TimedOut)), Unavailable::Deadline);
-        assert_eq!(Unavailable::from(&error(std::io::ErrorKind::ConnectionRefused)), Unavailable::Down);
+        let error = |kind: io::ErrorKind| RedisError::from(io::Error::from(kind));
+        assert_eq!(Unavailable::from(&error(io::ErrorKind::TimedOut)), Unavailable::Deadline);
+        assert_eq!(Unavailable::from(&error(io::ErrorKind::ConnectionRefused)), Unavailable::Down);
     }
 }

@@ -7,14 +7,14 @@ mod sessions;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{Pipeline, ToRedisArgs, Value};
+use redis::{ToRedisArgs, Value};
 
-use super::commands::Commands;
-use super::config::{BadRedisUrl, RedisConfig};
+use super::config::{BadRedisConfig, RedisConfig};
 use super::decode;
 use super::layout::Layout;
 use super::memory::Memory;
-use super::source::{Redis, Source, unexpected};
+use super::servers::Fleet;
+use super::source::{Redis, Source, command, unexpected};
 use super::unavailable::Unavailable;
 use super::user::User;
 use crate::key::Keys;
@@ -36,9 +36,9 @@ pub use self::sessions::{Resealed, Revocation, Rotation};
 /// Why a write did not happen, or is not known to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
-    /// The URL of Redis cannot be used.
+    /// The description of Redis makes no sense.
     #[error(transparent)]
-    Url(#[from] BadRedisUrl),
+    Config(#[from] BadRedisConfig),
     /// The store cannot be asked, or holds something that cannot be used.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
@@ -61,19 +61,13 @@ impl Writer {
     /// Connects to Redis and waits for the first answer.
     ///
     /// # Errors
-    /// The URL is malformed, or Redis does not answer or refuses us.
+    /// The description makes no sense, or Redis does not answer or refuses us.
     pub async fn connect(redis: RedisConfig, layout: impl Into<Layout>) -> Result<Self, WriteError> {
         let Layout { keys, seals } = layout.into();
-        let patience = redis.connect_timeout + redis.timeout;
-        let commands = Commands::spawn(redis.into_target()?);
-        let mut ping = Pipeline::with_capacity(1);
-        ping.cmd("PING");
-        let answer = commands.ask(ping, tokio::time::Instant::now() + patience).await?.pop();
-        if let Some(Value::ServerError(error)) = &answer {
-            return Err(Unavailable::from(error).into());
-        }
+        let fleet = Fleet::follow(redis.into_target()?);
+        fleet.greet().await?;
         // A writer makes the mark, so it cannot ask for it.
-        Ok(Self { source: Source::Redis(Redis { commands, require_mark: false }), keys, seals })
+        Ok(Self { source: Source::Redis(Redis { fleet, require_mark: false }), keys, seals })
     }
 
     /// Writes to a store inside the process.
@@ -109,7 +103,7 @@ impl Writer {
         let (key, field) = (self.keys.token(user), platform.number().to_string());
         match &self.source {
             Source::Memory(memory) => memory.set_field(&key, &field, raw),
-            Source::Redis(redis) => redis.write("HSET", &[&key, &field, raw]).await?,
+            Source::Redis(redis) => redis.write(&key, "HSET", &[&key, &field, raw]).await?,
         }
         Ok(())
     }
@@ -139,7 +133,7 @@ impl Writer {
         let (key, field) = (self.keys.token(user), platform.number().to_string());
         match &self.source {
             Source::Memory(memory) => memory.delete_field(&key, &field),
-            Source::Redis(redis) => redis.write("HDEL", &[&key, &field]).await?,
+            Source::Redis(redis) => redis.write(&key, "HDEL", &[&key, &field]).await?,
         }
         Ok(())
     }
@@ -206,7 +200,11 @@ impl Writer {
     /// # Errors
     /// The store cannot be asked.
     pub async fn put_mark(&self) -> Result<(), WriteError> {
-        self.set(self.keys.store_mark(), "1", None).await
+        match &self.source {
+            Source::Memory(memory) => memory.set(self.keys.store_mark(), "1", None),
+            Source::Redis(redis) => redis.mark(&self.keys).await?,
+        }
+        Ok(())
     }
 
     /// Whether the store bears its mark.
@@ -214,16 +212,16 @@ impl Writer {
     /// # Errors
     /// The store cannot be asked.
     pub async fn is_marked(&self) -> Result<bool, WriteError> {
-        Ok(self.source.mark(&self.keys, self.source.deadline()).await?.is_some())
+        Ok(self.source.is_marked(&self.keys).await?)
     }
 
     async fn set(&self, key: &str, value: &str, ttl: Option<Duration>) -> Result<(), WriteError> {
         match (&self.source, ttl) {
             (Source::Memory(memory), ttl) => memory.set(key, value, ttl),
-            (Source::Redis(redis), None) => redis.write("SET", &[key, value]).await?,
+            (Source::Redis(redis), None) => redis.write(key, "SET", &[key, value]).await?,
             (Source::Redis(redis), Some(ttl)) => {
                 let seconds = ttl.as_secs().max(1).to_string();
-                redis.write("SET", &[key, value, "EX", &seconds]).await?;
+                redis.write(key, "SET", &[key, value, "EX", &seconds]).await?;
             }
         }
         Ok(())
@@ -232,7 +230,7 @@ impl Writer {
     async fn delete(&self, key: &str) -> Result<(), WriteError> {
         match &self.source {
             Source::Memory(memory) => memory.delete(key),
-            Source::Redis(redis) => redis.write("DEL", &[key]).await?,
+            Source::Redis(redis) => redis.write(key, "DEL", &[key]).await?,
         }
         Ok(())
     }
@@ -243,7 +241,7 @@ impl Writer {
             Source::Redis(redis) => redis,
         };
         let arguments: [&[u8]; 5] = [SWAP.as_bytes(), b"1", key.as_bytes(), old, new];
-        match redis.command("EVAL", &arguments).await? {
+        match redis.command(key, "EVAL", &arguments).await? {
             Value::Int(swapped) => Ok(swapped == 1),
             other => Err(unexpected(Some(other)).into()),
         }
@@ -251,17 +249,22 @@ impl Writer {
 }
 
 impl Redis {
-    async fn command<T: ToRedisArgs>(&self, name: &str, arguments: &[T]) -> Result<Value, Unavailable> {
-        let mut pipeline = Pipeline::with_capacity(1);
-        pipeline.cmd(name).arg(arguments);
-        let answer = self.commands.ask(pipeline, self.commands.deadline()).await?.pop();
+    /// Sends a command about `key`, and about none outside of its slot.
+    async fn command<T: ToRedisArgs>(
+        &self,
+        key: &str,
+        name: &str,
+        arguments: &[T],
+    ) -> Result<Value, Unavailable> {
+        let asked = vec![command(name, arguments)];
+        let answer = self.fleet.ask(key, asked, self.fleet.deadline()).await?.pop();
         match answer {
             Some(Value::ServerError(_)) | None => Err(unexpected(answer)),
             Some(answer) => Ok(answer),
         }
     }
 
-    async fn write(&self, name: &str, arguments: &[&str]) -> Result<(), Unavailable> {
-        self.command(name, arguments).await.map(|_| ())
+    async fn write(&self, key: &str, name: &str, arguments: &[&str]) -> Result<(), Unavailable> {
+        self.command(key, name, arguments).await.map(|_| ())
     }
 }

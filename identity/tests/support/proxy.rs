@@ -26,6 +26,8 @@ pub(crate) enum Mode {
     Cut,
     /// They pass after a random time of up to this many microseconds.
     Jitter(u64),
+    /// They pass, but for announcements of changes, which are swallowed as some proxies do.
+    Mute,
 }
 
 /// A link of the store.
@@ -114,7 +116,9 @@ async fn pump(
         if from_client && role.load(Ordering::SeqCst) == Role::Unknown as u8 {
             role.store(classify(bytes) as u8, Ordering::SeqCst);
         }
-        if !pass(&role, &mut modes).await || to.write_all(bytes).await.is_err() {
+        let muted = mode(&role, &modes) == Mode::Mute && !from_client;
+        let bytes = if muted { without_announcements(bytes) } else { bytes.to_vec() };
+        if !pass(&role, &mut modes).await || to.write_all(&bytes).await.is_err() {
             return;
         }
     }
@@ -127,6 +131,27 @@ fn classify(bytes: &[u8]) -> Role {
         () if says("HELLO") || says("SETINFO") => Role::Unknown,
         () => Role::Commands,
     }
+}
+
+/// Leaves announcements out. On loopback they come whole: Redis writes each answer at once.
+fn without_announcements(bytes: &[u8]) -> Vec<u8> {
+    const HEAD: &[u8] = b">2\r\n$10\r\ninvalidate\r\n*";
+    let mut kept = Vec::new();
+    let mut rest = bytes;
+    while let Some(at) = rest.windows(HEAD.len()).position(|window| window == HEAD) {
+        kept.extend_from_slice(&rest[..at]);
+        rest = &rest[at + HEAD.len()..];
+        let mut line = || {
+            let end = rest.windows(2).position(|window| window == b"\r\n").unwrap();
+            let line = std::str::from_utf8(&rest[..end]).unwrap().to_owned();
+            rest = &rest[end + 2..];
+            line
+        };
+        let keys: usize = line().parse().unwrap();
+        (0..2 * keys).for_each(|_| drop(line()));
+    }
+    kept.extend_from_slice(rest);
+    kept
 }
 
 fn mode(role: &AtomicU8, modes: &watch::Receiver<Modes>) -> Mode {
@@ -146,7 +171,7 @@ async fn cut(role: &AtomicU8, modes: &mut watch::Receiver<Modes>) {
 async fn pass(role: &AtomicU8, modes: &mut watch::Receiver<Modes>) -> bool {
     loop {
         match mode(role, modes) {
-            Mode::Pass => return true,
+            Mode::Pass | Mode::Mute => return true,
             Mode::Cut => return false,
             Mode::Jitter(micros) => {
                 let micros = u64::from(getrandom::u32().unwrap()) % micros.max(1);

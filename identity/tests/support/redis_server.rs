@@ -93,7 +93,7 @@ impl Drop for RedisServer {
     }
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
     listener.local_addr().expect("the address of a bound socket").port()
 }
@@ -111,7 +111,7 @@ fn spawn(port: u16, arguments: &[String], directory: &std::path::Path) -> Child 
 }
 
 /// Waits until the server answers a PING, whatever the answer; false if it ended instead.
-fn answers(child: &mut Child, port: u16) -> bool {
+pub(crate) fn answers(child: &mut Child, port: u16) -> bool {
     let give_up = Instant::now() + PATIENCE;
     while Instant::now() < give_up {
         if !matches!(child.try_wait(), Ok(None)) {
@@ -135,7 +135,7 @@ fn ping(port: u16) -> Option<u8> {
 }
 
 /// Ends the process by its id and waits for it, so that none is left behind.
-fn end(child: &mut Child) {
+pub(crate) fn end(child: &mut Child) {
     let _ = child.kill();
     let _ = child.wait();
 }

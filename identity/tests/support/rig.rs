@@ -140,3 +140,11 @@ pub(crate) async fn known_token(store: &Store, id: &UserId) -> Option<String> {
 pub(crate) fn session_id(number: u8) -> SessionId {
     SessionId::from_bytes([number; 16])
 }
+
+/// The serial of a token made here.
+pub(crate) fn serial(token: &str) -> Option<u64> {
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    let text = String::from_utf8(claims).ok()?;
+    let (_, rest) = text.split_once("\"serial\":")?;
+    rest.trim_end_matches('}').parse().ok()
+}

@@ -5,6 +5,7 @@ mod identity;
 mod listeners;
 mod pattern;
 mod routes;
+mod store;
 mod upstreams;
 
 use std::sync::Arc;

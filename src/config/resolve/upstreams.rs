@@ -1,10 +1,10 @@
 //! Upstreams and the addresses of their servers.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::HeaderName;
+use imgate_filters::folder::Folder;
 use serde_saphyr::Spanned;
 
 use super::{Faults, check_name};
@@ -20,7 +20,7 @@ use crate::upstream::{Balance, Key, Options, Origin, breaker, budget, eject, nam
 pub(super) fn resolve(
     faults: &mut Faults,
     written: &Spanned<Named<String, written::Upstream>>,
-    base: &Path,
+    base: &Folder,
 ) -> Vec<Upstream> {
     if written.value.0.is_empty() {
         faults.add(written.referenced, "upstreams", Problem::Empty);
@@ -45,7 +45,7 @@ pub(super) fn resolve(
 const SOONEST_LOOKUP: Duration = Duration::from_secs(1);
 
 /// What does not stand there has its default; what makes no sense is a fault.
-fn options(faults: &mut Faults, place: &str, written: &written::Upstream, base: &Path) -> Options {
+fn options(faults: &mut Faults, place: &str, written: &written::Upstream, base: &Folder) -> Options {
     let usual = Options::default();
     let first_byte = written.first_byte_timeout.or(written.read_timeout);
     let idle_timeout = written.idle_timeout.map_or(usual.idle_timeout, |timeout| timeout.0);
@@ -74,20 +74,18 @@ fn tls_options(
     faults: &mut Faults,
     place: &str,
     written: &Spanned<written::UpstreamTls>,
-    base: &Path,
+    base: &Folder,
 ) -> Option<tls::Options> {
     let written::UpstreamTls { ca, server_name, certificate, key } = &written.value;
     let place = format!("{place}.tls");
-    let at = |file: &PathBuf| base.join(file);
-    let (ca, certificate, key) = (ca.as_ref().map(at), certificate.as_ref().map(at), key.as_ref().map(at));
-    let identity = match (&certificate, &key) {
-        (Some(certificate), Some(key)) => Ok(Some((&**certificate, &**key))),
+    let identity = match (certificate, key) {
+        (Some(certificate), Some(key)) => Ok(Some((certificate.as_path(), key.as_path()))),
         (None, None) => Ok(None),
         (Some(_), None) => Err(Problem::MissingKey("key")),
         (None, Some(_)) => Err(Problem::MissingKey("certificate")),
     };
     let identity = faults.keep(written.referenced, &*place, identity)?;
-    let files = tls::Files { ca: ca.as_deref(), server_name: server_name.as_deref(), identity };
+    let files = tls::Files { base, ca: ca.as_deref(), server_name: server_name.as_deref(), identity };
     faults.keep(written.referenced, place, tls::Options::read(&files).map_err(Problem::Tls))
 }
 

@@ -7,6 +7,7 @@ mod listeners;
 mod refused;
 mod routes;
 mod secrets;
+mod store;
 mod tables;
 mod understood;
 

@@ -47,7 +47,7 @@ fn a_secret_is_read_from_where_it_is() {
     let StoreSource::Redis(redis) = load("{ file: password }").unwrap().identity.store else {
         panic!("the store is Redis")
     };
-    assert_eq!(redis.password.unwrap().expose(), "hunter2");
+    assert_eq!(redis.login.password.unwrap().expose(), "hunter2");
     let fault = |source: &str| load(source).unwrap_err().to_string();
     let missing = folder.path().join("absent");
     assert_eq!(

@@ -3,6 +3,8 @@
 
 pub(crate) mod certificates;
 mod client;
+#[path = "../../../identity/tests/support/cluster.rs"]
+pub(crate) mod cluster;
 pub(crate) mod command;
 pub(crate) mod fault_proxy;
 mod gateway;
@@ -12,6 +14,8 @@ mod people;
 pub(crate) mod proxy;
 #[path = "../../../identity/tests/support/redis_server.rs"]
 mod redis_server;
+#[path = "../../../identity/tests/support/sentinel.rs"]
+pub(crate) mod sentinel;
 mod upstream;
 mod wait;
 pub(crate) mod ws;

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use redis::Value;
 
 use super::{MARGIN, WriteError, Writer};
@@ -11,8 +12,9 @@ use crate::key::Tracked;
 use crate::secret::Secret;
 use crate::session::{PreviousSecret, Record, SessionId, SessionSecret};
 use crate::store::decode;
-use crate::store::source::{Source, unexpected};
-use crate::store::unavailable::{Fault, Unavailable};
+use crate::store::servers::{SLOTS, tag};
+use crate::store::source::{Redis, Source, command, unexpected};
+use crate::store::unavailable::{Fault, Refusal, Unavailable};
 use crate::time::UnixTime;
 
 /// How often a change is tried anew when somebody else writes the same record.
@@ -20,6 +22,9 @@ const MAX_TRIES: usize = 8;
 
 /// How many keys Redis looks at per page. It answers nobody else meanwhile.
 const PAGE: &str = "500";
+
+/// How many slots of a cluster are looked at per page.
+const SLOTS_PER_PAGE: u16 = 128;
 
 /// What a revocation found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,11 +168,12 @@ impl Writer {
     async fn page(&self, cursor: u64) -> Result<(Option<u64>, Vec<SessionId>), WriteError> {
         let (next, keys) = match &self.source {
             Source::Memory(memory) => (0, memory.keys(self.keys.session_prefix())),
+            Source::Redis(redis) if redis.fleet.is_cluster() => self.slots(redis, cursor).await?,
             Source::Redis(redis) => {
                 let pattern = glob(self.keys.session_prefix());
                 let cursor = cursor.to_string();
                 let arguments = [cursor.as_str(), "MATCH", &pattern, "COUNT", PAGE];
-                scanned(redis.command("SCAN", &arguments).await?)?
+                scanned(redis.command("", "SCAN", &arguments).await?)?
             }
         };
         let ids = keys.iter().filter_map(|key| match self.keys.classify(key) {
@@ -175,6 +181,36 @@ impl Writer {
             Some(Tracked::User(_) | Tracked::Admin(_)) | None => None,
         });
         Ok(((next != 0).then_some(next), ids.collect()))
+    }
+
+    /// All keys of some slots, and the slot after them; 0 after the last. Slots stay what they are when a
+    /// cluster is changed, so a cursor is good another day.
+    async fn slots(&self, redis: &Redis, cursor: u64) -> Result<(u64, Vec<Vec<u8>>), WriteError> {
+        let first = u16::try_from(cursor).ok().filter(|slot| *slot < SLOTS);
+        let first = first.ok_or(Unavailable::Refused(Refusal::Other))?;
+        let next = first.saturating_add(SLOTS_PER_PAGE).min(SLOTS);
+        let keys = try_join_all((first..next).map(|slot| self.slot(redis, slot))).await?;
+        Ok((u64::from(if next == SLOTS { 0 } else { next }), keys.concat()))
+    }
+
+    async fn slot(&self, redis: &Redis, slot: u16) -> Result<Vec<Vec<u8>>, Unavailable> {
+        let (owned, number) = (self.keys.store_mark_in(Some(tag(slot))), slot.to_string());
+        let about = async |words: &[&str]| {
+            let asked = vec![command("CLUSTER", words)];
+            redis
+                .fleet
+                .ask_owner(&owned, asked, redis.fleet.deadline())
+                .await
+                .map(|mut answers| answers.pop())
+        };
+        let count = match about(&["COUNTKEYSINSLOT", &number]).await? {
+            Some(Value::Int(count)) => count.to_string(),
+            other => return Err(unexpected(other)),
+        };
+        match about(&["GETKEYSINSLOT", &number, &count]).await? {
+            Some(answer @ Value::Array(_)) => redis::from_redis_value(answer).map_err(|_| unexpected(None)),
+            other => Err(unexpected(other)),
+        }
     }
 
     fn written(&self, id: &SessionId, record: &Record) -> Result<Secret<String>, WriteError> {

@@ -1,6 +1,6 @@
-//! The connection that commands travel on, watched over by a task of its own.
+//! One server, and the one connection that commands to it travel on, watched over by a task.
 //!
-//! Callers share one connection and never wait longer than their deadline. When a command fails or
+//! Callers share the connection and never wait longer than their deadline. When a command fails or
 //! times out the connection is suspect: it has to answer a PING before anybody uses it again. While
 //! it is known to be down callers fail at once; the task alone tries, a few times a second.
 
@@ -9,15 +9,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Pipeline, PushInfo, PushKind, RedisError, Value};
+use redis::{AsyncConnectionConfig, Pipeline, PushInfo, PushKind, Value};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{info, warn};
 
-use super::Unavailable;
-use super::config::Target;
-use super::tracking::jittered;
+use super::dial::{Dialer, Wire};
+use super::jittered;
+use super::sentinel::{self, Sentinels};
+use crate::store::Unavailable;
+use crate::store::address::Address;
 
 /// Time between two tries to connect.
 const RETRY: Duration = Duration::from_millis(200);
@@ -28,6 +30,27 @@ const IDLE_CHECK: Duration = Duration::from_secs(1);
 /// How many commands may wait to be written; the library's default of 50 makes bursts queue twice.
 const QUEUE: usize = 1024;
 
+/// What a server is to us, and so what a new connection to it has to show.
+#[derive(Clone)]
+pub(super) enum Role {
+    /// It answers for what it holds; in a cluster it says itself what it does not.
+    Server,
+    /// It is the master of the group, as most sentinels and the server itself say.
+    Master(Arc<Sentinels>),
+    /// It tells of masters. The note is rung when it announces another.
+    Sentinel(Arc<Notify>),
+}
+
+impl Role {
+    fn as_str(&self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Master(_) => "master",
+            Self::Sentinel(_) => "sentinel",
+        }
+    }
+}
+
 #[derive(Clone)]
 enum State {
     /// A first try, or a check, is under way: callers wait for it.
@@ -37,28 +60,35 @@ enum State {
     Down(Unavailable),
 }
 
-pub(super) struct Commands {
+pub(super) struct Node {
     shared: Arc<Shared>,
     task: JoinHandle<()>,
 }
 
 struct Shared {
-    target: Target,
+    address: Address,
+    dialer: Dialer,
+    role: Role,
+    /// How long the connection may take to answer a PING.
+    timeout: Duration,
     state: watch::Sender<State>,
     suspected: Arc<Notify>,
 }
 
-impl Drop for Commands {
+impl Drop for Node {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl Commands {
+impl Node {
     /// Starts to connect; needs a tokio runtime.
-    pub(super) fn spawn(target: Target) -> Self {
+    pub(super) fn spawn(address: Address, dialer: Dialer, role: Role, timeout: Duration) -> Self {
         let shared = Arc::new(Shared {
-            target,
+            address,
+            dialer,
+            role,
+            timeout,
             state: watch::Sender::new(State::Unknown),
             suspected: Arc::new(Notify::new()),
         });
@@ -66,13 +96,12 @@ impl Commands {
         Self { shared, task }
     }
 
-    pub(super) fn is_up(&self) -> bool {
-        matches!(*self.shared.state.borrow(), State::Up(_))
+    pub(super) fn address(&self) -> &Address {
+        &self.shared.address
     }
 
-    /// When a call that begins now has to be over.
-    pub(super) fn deadline(&self) -> Instant {
-        Instant::now() + self.shared.target.timeout
+    pub(super) fn is_up(&self) -> bool {
+        matches!(*self.shared.state.borrow(), State::Up(_))
     }
 
     /// Sends `commands` in one round trip. Errors of single commands are among the values.
@@ -127,14 +156,14 @@ impl Shared {
     async fn supervise(self: Arc<Self>) {
         loop {
             match self.connect().await {
-                Ok(connection) => {
-                    self.found(State::Up(connection.clone()));
-                    self.watch_over(connection).await;
-                    // One try is made before callers are turned away: Redis may just have restarted.
+                Ok(wire) => {
+                    self.found(State::Up(wire.commands.clone()));
+                    self.watch_over(wire).await;
+                    // One try is made before callers are turned away: the server may just have restarted.
                     self.found(State::Unknown);
                 }
-                Err(error) => {
-                    self.found(State::Down(down(&error)));
+                Err(why) => {
+                    self.found(State::Down(down(why)));
                     sleep(jittered(RETRY)).await;
                 }
             }
@@ -143,47 +172,68 @@ impl Shared {
 
     fn found(&self, next: State) {
         let was_down = matches!(self.state.send_replace(next), State::Down(_));
+        let (server, role) = (&self.address, self.role.as_str());
         match &*self.state.borrow() {
-            State::Up(_) if was_down => info!("store is reachable again"),
-            State::Down(why) if !was_down => warn!(cause = why.as_str(), "store is unreachable"),
+            State::Up(_) if was_down => info!(%server, role, "store is reachable again"),
+            State::Down(why) if !was_down => {
+                warn!(%server, role, cause = why.as_str(), "store is unreachable");
+            }
             State::Up(_) | State::Down(_) | State::Unknown => {}
         }
     }
 
-    async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
+    async fn connect(&self) -> Result<Wire, Unavailable> {
+        if let Role::Master(sentinels) = &self.role {
+            // Asked anew each time: a master that died and came back may have been replaced meanwhile.
+            sentinels.confirm(&self.address).await?;
+        }
+        let mut wire = self.dialer.open(&self.address, self.settings()).await?;
+        match &self.role {
+            Role::Server => {}
+            Role::Master(_) => sentinel::is_master(&mut wire.commands, self.dialer.patience()).await?,
+            Role::Sentinel(_) => sentinel::subscribe(&mut wire.commands, self.dialer.patience()).await,
+        }
+        Ok(wire)
+    }
+
+    fn settings(&self) -> AsyncConnectionConfig {
         let suspected = Arc::clone(&self.suspected);
+        let switched = match &self.role {
+            Role::Sentinel(switched) => Some(Arc::clone(switched)),
+            Role::Server | Role::Master(_) => None,
+        };
         let on_push = move |push: PushInfo| -> Result<(), Infallible> {
-            if push.kind == PushKind::Disconnection {
-                suspected.notify_one();
+            match (push.kind, &switched) {
+                (PushKind::Disconnection, _) => suspected.notify_one(),
+                (PushKind::Message, Some(switched)) => switched.notify_one(),
+                _ => {}
             }
             Ok(())
         };
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.target.connect_timeout))
+        AsyncConnectionConfig::new()
             .set_response_timeout(None)
             .set_pipeline_buffer_size(QUEUE)
-            .set_push_sender(on_push);
-        self.target.client.get_multiplexed_async_connection_with_config(&config).await
+            .set_push_sender(on_push)
     }
 
     /// Returns when the connection no longer answers.
-    async fn watch_over(&self, mut connection: MultiplexedConnection) {
+    async fn watch_over(&self, mut wire: Wire) {
         loop {
             // An idle check is not urgent: callers go on meanwhile.
             let _ = timeout(IDLE_CHECK, self.suspected.notified()).await;
-            if !answers(&mut connection, self.target.timeout).await {
+            if !answers(&mut wire.commands, self.timeout).await {
                 return;
             }
             if matches!(*self.state.borrow(), State::Unknown) {
-                self.found(State::Up(connection.clone()));
+                self.found(State::Up(wire.commands.clone()));
             }
         }
     }
 }
 
 /// Why there is no connection. That connecting took too long is not the caller's deadline.
-fn down(error: &RedisError) -> Unavailable {
-    match Unavailable::from(error) {
+fn down(why: Unavailable) -> Unavailable {
+    match why {
         Unavailable::Deadline => Unavailable::Down,
         other => other,
     }
