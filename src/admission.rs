@@ -27,6 +27,13 @@ pub struct ShedTerms {
     pub interval: Duration,
 }
 
+impl ShedTerms {
+    /// How late a measurement may be: by then the delay has been above the target for an interval.
+    fn grace(&self) -> Duration {
+        self.target + self.interval
+    }
+}
+
 /// How dear a request is. The cheaper go first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -48,6 +55,14 @@ impl Class {
         }
     }
 
+    /// How many graces a measurement may be late before all of its requests are refused.
+    fn graces(self) -> u64 {
+        match self {
+            Self::Newcomer => 1,
+            Self::Known => 2,
+        }
+    }
+
     /// Which part of its requests is refused when this part of all is to be: none of those who are known
     /// before all newcomers are.
     fn part(self, of_all: f64) -> f64 {
@@ -62,10 +77,29 @@ impl Class {
 const WHOLE: f64 = 65_536.0;
 
 /// Refuses a part of the requests while tasks wait for too long.
-#[derive(Default)]
+///
+/// The part follows what was measured. While a measurement takes far too long itself, requests do not wait
+/// for what will come of it: the line in which they and it stand is known to be that long.
 pub struct Shed {
     gates: [Gate; Class::ALL.len()],
     delay_nanos: AtomicU64,
+    start: Instant,
+    /// When the measurement under way is over if nothing waits, since the start.
+    due_nanos: AtomicU64,
+    /// How much later it may be; 0 while nothing is measured.
+    grace_nanos: AtomicU64,
+}
+
+impl Default for Shed {
+    fn default() -> Self {
+        Self {
+            gates: Default::default(),
+            delay_nanos: AtomicU64::new(0),
+            start: Instant::now(),
+            due_nanos: AtomicU64::new(0),
+            grace_nanos: AtomicU64::new(0),
+        }
+    }
 }
 
 /// Refuses a part of what comes, evenly: of 25 % each fourth.
@@ -85,9 +119,7 @@ impl Gate {
             return false;
         }
         let before = self.sum.fetch_add(part, Ordering::Relaxed);
-        let refuses = before % WHOLE as u32 + part >= WHOLE as u32;
-        self.refused.fetch_add(u64::from(refuses), Ordering::Relaxed);
-        refuses
+        before % WHOLE as u32 + part >= WHOLE as u32
     }
 }
 
@@ -97,7 +129,19 @@ impl Shed {
     /// # Errors
     /// Tasks wait for too long, and it is one of those that are refused for it.
     pub fn admit(&self, class: Class) -> Result<(), Reject> {
-        if self.gates[class as usize].refuses() { Err(Reject::overloaded("queue_delay")) } else { Ok(()) }
+        let gate = &self.gates[class as usize];
+        if !gate.refuses() && !self.is_late_for(class) {
+            return Ok(());
+        }
+        gate.refused.fetch_add(1, Ordering::Relaxed);
+        Err(Reject::overloaded("queue_delay"))
+    }
+
+    /// Whether the measurement under way is so late that it need not be waited for.
+    fn is_late_for(&self, class: Class) -> bool {
+        let grace = self.grace_nanos.load(Ordering::Relaxed);
+        let now = nanos(self.start.elapsed());
+        grace > 0 && now.saturating_sub(self.due_nanos.load(Ordering::Relaxed)) > class.graces() * grace
     }
 
     /// How long tasks waited for a thread at least, when it was last measured.
@@ -122,11 +166,15 @@ impl Shed {
         loop {
             let Some(now) = terms() else {
                 control = Control::new(Instant::now());
+                self.grace_nanos.store(0, Ordering::Relaxed);
                 self.set(0.0, Duration::ZERO);
                 sleep(Duration::from_secs(1)).await;
                 continue;
             };
-            let delay = measure(now.interval / 2).await;
+            let pause = now.interval / 2;
+            self.due_nanos.store(nanos(self.start.elapsed() + pause), Ordering::Relaxed);
+            self.grace_nanos.store(nanos(now.grace()), Ordering::Relaxed);
+            let delay = measure(pause).await;
             if let Some((part, delay)) = control.sample(delay, Instant::now(), now) {
                 self.set(part, delay);
             }
@@ -139,9 +187,12 @@ impl Shed {
             let part = (class.part(of_all) * WHOLE).ceil() as u32;
             self.gates[class as usize].part.store(part, Ordering::Relaxed);
         }
-        let nanos = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX);
-        self.delay_nanos.store(nanos, Ordering::Relaxed);
+        self.delay_nanos.store(nanos(delay), Ordering::Relaxed);
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Waits for `pause`, then for its turn like a request that has just arrived: until a thread looks for
@@ -204,6 +255,21 @@ mod tests {
         assert!(hints.len() > 50, "they would all come back together");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_a_measurement_that_is_far_too_late() {
+        let millis = Duration::from_millis;
+        let shed = Shed::default();
+        shed.due_nanos.store(nanos(millis(5)), Ordering::Relaxed);
+        shed.grace_nanos.store(nanos(millis(30)), Ordering::Relaxed);
+        for (pause, newcomers, known) in
+            [(35, true, true), (1, false, true), (29, false, true), (1, false, false)]
+        {
+            tokio::time::advance(millis(pause)).await;
+            let admitted = Class::ALL.map(|class| shed.admit(class).is_ok());
+            assert_eq!(admitted, [newcomers, known], "after {:?}", shed.start.elapsed());
+        }
+    }
+
     #[test]
     fn the_wait_of_a_line_of_tasks_is_measured() {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
@@ -232,5 +298,6 @@ mod tests {
         shed.set(1.0, Duration::from_secs(1));
         assert!(tokio::time::timeout(Duration::from_secs(10), shed.watch(|| None)).await.is_err());
         assert_eq!((shed.part(Class::Known), shed.delay()), (0.0, Duration::ZERO));
+        assert!(Class::ALL.iter().all(|class| shed.admit(*class).is_ok()));
     }
 }

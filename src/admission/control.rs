@@ -3,7 +3,7 @@
 //! As in CoDel, what counts is the least delay of an interval: if even that is above the target, there is
 //! a line that does not go away, not a burst. Then a larger part is refused, interval by interval, else
 //! a smaller one, until it is none. The steps are small, so that the part settles where the line is
-//! about as long as the target; they follow time, not samples, which come late when it matters.
+//! about as long as the target; they follow time, not samples, which come late when it matters most.
 //!
 //! Source: Nichols and Jacobson, "Controlling Queue Delay" (2012); Maurer, "Fail at Scale" (2015).
 
@@ -13,11 +13,8 @@ use tokio::time::Instant;
 
 use super::ShedTerms;
 
-/// How much nearer to all the part gets in an interval.
-const UP: f64 = 1.0 / 8.0;
-
-/// How much nearer to nothing. Smaller, or the part would swing, and the line with it.
-const DOWN: f64 = 1.0 / 32.0;
+/// How much nearer to all, or to nothing, the part gets in an interval.
+const STEP: f64 = 1.0 / 16.0;
 
 /// Below this it is nothing.
 const LEAST: f64 = 0.02;
@@ -53,11 +50,8 @@ impl Control {
             return None;
         }
         let intervals = took.div_duration_f64(terms.interval);
-        self.part = if self.least > terms.target {
-            1.0 - (1.0 - self.part) * (1.0 - UP).powf(intervals)
-        } else {
-            self.part * (1.0 - DOWN).powf(intervals)
-        };
+        let kept = (1.0 - STEP).powf(intervals);
+        self.part = if self.least > terms.target { 1.0 - (1.0 - self.part) * kept } else { self.part * kept };
         if self.part < LEAST {
             self.part = 0.0;
         }
@@ -69,6 +63,7 @@ impl Control {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Class;
     use super::*;
 
     const MILLI: Duration = Duration::from_millis(1);
@@ -91,7 +86,7 @@ mod tests {
         // A process that was stopped for a minute, and delays that go away at once.
         assert_eq!(feed(&mut control, &mut now, &[60_000, 0, 49, 50, 300, 10, 300, 10]), 0.0);
         let part = feed(&mut control, &mut now, &[60, 60, 60, 60]);
-        assert!((0.4..0.5).contains(&part), "{part}");
+        assert!((0.2..0.3).contains(&part), "{part}");
         assert_eq!(feed(&mut control, &mut now, &[0; 400]), 0.0, "and it goes away with the line");
     }
 
@@ -101,31 +96,53 @@ mod tests {
         let mut control = Control::new(now);
         // Two samples are enough when they took four seconds.
         let part = feed(&mut control, &mut now, &[2000, 2000]);
-        assert!(part > 0.99 && part <= 1.0, "{part}");
+        assert!(part > 0.9 && part <= 1.0, "{part}");
     }
 
-    /// A server that does a request in 1 ms, with 2.5 times as many as it can do: the part settles where
-    /// it keeps up, and those it serves wait for about the target.
-    #[tokio::test(start_paused = true)]
-    async fn under_steady_overload_what_is_served_is_served_in_time() {
-        let mut now = Instant::now();
-        let mut control = Control::new(now);
-        let (mut line, mut served, mut in_time) = (0.0_f64, 0.0, 0.0);
-        for round in 0..2000 {
-            let delay = Duration::from_secs_f64(line / 1000.0);
-            let took = TERMS.interval / 2 + delay;
-            now += took;
-            control.sample(delay, now, TERMS);
-            let (came, could) =
-                (took.as_secs_f64() * 2500.0 * (1.0 - control.part), took.as_secs_f64() * 1000.0);
-            let done = could.min(line + came);
-            line = (line + came - done).max(0.0);
-            if round > 200 {
-                served += done;
-                in_time += if delay < 4 * TERMS.target { done } else { 0.0 };
+    /// A server with one thread and one line, in which the probe stands, too. What came of the requests of
+    /// ten seconds, each 10 ms of work (half a millisecond if it is refused): served within 400 ms, served later.
+    fn simulate(overload: f64, terms: Option<ShedTerms>) -> (u32, u32) {
+        const WORK: f64 = 0.01;
+        let start = Instant::now();
+        let at = |secs: f64| start + Duration::from_secs_f64(secs);
+        let mut control = Control::new(start);
+        let pause = terms.map_or(f64::INFINITY, |terms| terms.interval.as_secs_f64() / 2.0);
+        let (mut now, mut next, mut due, mut carry) = (0.0_f64, 0.0_f64, pause, 0.0);
+        let (mut in_time, mut late) = (0, 0);
+        while now < 10.0 {
+            // Whoever came first is next; the probe comes when it is due.
+            if due <= now && due <= next {
+                let delay = Duration::from_secs_f64(now - due);
+                control.sample(delay, at(now), terms.unwrap());
+                due = now + pause;
+                continue;
             }
+            if next > now {
+                now = next.min(due);
+                continue;
+            }
+            let came = next;
+            next += WORK / overload;
+            carry += Class::Newcomer.part(control.part);
+            let too_late = terms.is_some_and(|terms| now - due > terms.grace().as_secs_f64());
+            if carry >= 1.0 || too_late {
+                carry -= f64::from(u8::from(carry >= 1.0));
+                now += WORK / 20.0;
+                continue;
+            }
+            now += WORK;
+            if now - came <= 0.4 { in_time += 1 } else { late += 1 }
         }
-        assert!(in_time > 0.95 * served, "{in_time} of {served}");
-        assert!((0.5..0.7).contains(&control.part), "{}", control.part);
+        (in_time, late)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn under_overload_what_is_served_is_served_in_time() {
+        for (overload, at_least) in [(0.9, 890), (1.3, 900), (3.0, 700), (10.0, 350)] {
+            let (in_time, late) = simulate(overload, Some(TERMS));
+            assert!(in_time >= at_least && late <= in_time / 5, "{overload}: {in_time}, {late} late");
+        }
+        let (in_time, late) = simulate(3.0, None);
+        assert!(in_time < 100 && late > 800, "{in_time}, {late} late");
     }
 }
