@@ -12,6 +12,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use http::{HeaderName, HeaderValue};
 use imgate_identity::assertion::{self, AssertionKey, Caller, Claims};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::context::{self, Context, Fact, ProvenUser};
@@ -22,7 +23,7 @@ use crate::{BuildError, Deps, Filter, Flow, Request, set_header};
 pub const HEADER: HeaderName = HeaderName::from_static(assertion::HEADER);
 
 /// The YAML of this filter.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {}
 

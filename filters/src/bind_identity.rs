@@ -16,6 +16,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use pingora_http::RequestHeader;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use self::body::{Bound, Fault, bind};
@@ -25,7 +26,7 @@ use crate::rules::Rule;
 use crate::{BodyUse, BuildError, Deps, Filter, Flow, Request};
 
 /// The YAML of this filter.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {}
 

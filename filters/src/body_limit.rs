@@ -10,6 +10,7 @@
 //! ```
 
 use async_trait::async_trait;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::context::Context;
@@ -18,7 +19,7 @@ use crate::size::Size;
 use crate::{BodyUse, BuildError, Deps, Filter, Flow, Request};
 
 /// The YAML of this filter.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The largest body.

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{HeaderName, HeaderValue};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
 use self::policy::EXPOSED;
@@ -32,7 +33,7 @@ use crate::reject::Reject;
 use crate::{BuildError, Deps, Filter, Flow, Request};
 
 /// The YAML of a policy, a chain's or the global one.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Whose pages may read our answers.
@@ -45,6 +46,7 @@ pub struct Config {
     pub allow_credentials: bool,
     /// How long a browser may remember a preflight.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(schema_with = "crate::duration::schema")]
     pub max_age: Duration,
 }
 
@@ -157,6 +159,19 @@ fn parse_origin(text: &str) -> Option<HeaderValue> {
     HeaderValue::from_str(text).ok()
 }
 
+impl JsonSchema for Origins {
+    fn schema_name() -> Cow<'static, str> {
+        "Origins".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "array",
+            "items": { "type": "string", "pattern": "^([*]|[a-z][a-z0-9+.-]*://[^/]+)$" }
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for Origins {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let entries = Vec::<Entry>::deserialize(deserializer)?;
@@ -177,6 +192,19 @@ impl<'de> Deserialize<'de> for Origins {
 /// Names of headers, as a header lists them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderNames(HeaderValue);
+
+impl JsonSchema for HeaderNames {
+    fn schema_name() -> Cow<'static, str> {
+        "HeaderNames".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "array",
+            "items": { "type": "string", "pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$" }
+        })
+    }
+}
 
 impl<'de> Deserialize<'de> for HeaderNames {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -26,6 +26,7 @@ use http::header::{
 };
 use http::{HeaderName, HeaderValue};
 use pingora_http::{RequestHeader, ResponseHeader};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
 use crate::context::Context;
@@ -36,7 +37,7 @@ use crate::strip_credentials::CREDENTIALS;
 use crate::{BuildError, Credentials, Deps, Filter, Flow, Request, operation_id, set_header};
 
 /// The YAML of this filter.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// What is done to requests.
@@ -46,7 +47,7 @@ pub struct Config {
 }
 
 /// The YAML of one direction. A header is named once.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct WrittenEdits {
     /// Headers that get this value and no other.
@@ -60,6 +61,16 @@ pub struct WrittenEdits {
 /// The value of a header as it stands in the YAML. `Debug` hides it: somebody may have put a secret there.
 #[derive(Clone, Debug)]
 pub struct Literal(HeaderValue);
+
+impl JsonSchema for Literal {
+    fn schema_name() -> Cow<'static, str> {
+        "Literal".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[!-~]([ -~]*[!-~])?$" })
+    }
+}
 
 impl<'de> Deserialize<'de> for Literal {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -18,6 +18,7 @@ use http::{HeaderName, HeaderValue};
 use imgate_identity::token::OpenimToken;
 use imgate_identity::user::UserId;
 use pingora_http::RequestHeader;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::context::{Context, Fact};
@@ -31,7 +32,7 @@ use crate::{BuildError, Credentials, Deps, Filter, Flow, Request, set_header};
 pub const HEADER: HeaderName = HeaderName::from_static("token");
 
 /// The YAML of this filter.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The OpenIM admin whose token is sent; the resolved one if nobody is named.

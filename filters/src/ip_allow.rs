@@ -9,6 +9,7 @@
 //! ```
 
 use async_trait::async_trait;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::context::Context;
@@ -17,7 +18,7 @@ use crate::reject::{Cause, Reject};
 use crate::{BuildError, Deps, Filter, Flow, Request, Shadow};
 
 /// The YAML of this filter.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Config(pub WrittenNetworks);
 

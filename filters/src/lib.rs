@@ -76,7 +76,7 @@ pub mod secret;
 
 pub mod size;
 
-mod duration;
+pub mod duration;
 
 mod proof;
 
@@ -95,6 +95,7 @@ use imgate_identity::sign::canonical::BadScheme;
 use imgate_identity::store::Store;
 use imgate_identity::user::UserId;
 use pingora_http::{RequestHeader, ResponseHeader};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use crate::context::{Context, Fact};
@@ -392,7 +393,7 @@ pub enum Warning {
 macro_rules! catalogue {
     ($( $(#[$doc:meta])* $variant:ident($module:ident) = $name:literal, )*) => {
         /// All filters, each as it is configured.
-        #[derive(Clone, Debug, Deserialize)]
+        #[derive(Clone, Debug, Deserialize, JsonSchema)]
         #[allow(clippy::large_enum_variant, reason = "a process holds a handful of them")]
         pub enum FilterConfig {
             $( $(#[$doc])* #[serde(rename = $name)] $variant($module::Config), )*

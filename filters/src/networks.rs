@@ -13,6 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use ipnet::{IpNet, Ipv4Net};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
 use crate::folder::{Content, Folder};
@@ -24,7 +25,7 @@ const MAX_FILE: usize = 8 * 1024 * 1024;
 const MAX_SHOWN: usize = 4;
 
 /// The YAML of a set.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct WrittenNetworks {
     /// Entries that stand in the YAML itself.
@@ -100,6 +101,16 @@ fn undressed(net: IpNet) -> IpNet {
         .checked_sub(96)
         .and_then(|prefix| Ipv4Net::new(address, prefix).ok())
         .map_or(net, IpNet::V4)
+}
+
+impl JsonSchema for Network {
+    fn schema_name() -> Cow<'static, str> {
+        "Network".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$" })
+    }
 }
 
 impl<'de> Deserialize<'de> for Network {

@@ -10,6 +10,7 @@
 
 use async_trait::async_trait;
 use http::HeaderName;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::context::Context;
@@ -22,7 +23,7 @@ use crate::{BuildError, Deps, Filter, Flow, Request, set_header};
 pub const HEADER: HeaderName = HeaderName::from_static("operationid");
 
 /// The YAML of this filter.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {}
 

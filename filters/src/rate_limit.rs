@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use imgate_identity::gcra::Gcra;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
 
@@ -41,7 +42,7 @@ use crate::{BuildError, Deps, Filter, Flow, Request, Shadow};
 const MAX_REFILL: Duration = Duration::from_secs(24 * 3600);
 
 /// The YAML of this filter. Two that are equal are the same limit.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// What is counted by.
@@ -169,6 +170,16 @@ impl Rate {
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.count, self.unit.as_str())
+    }
+}
+
+impl JsonSchema for Rate {
+    fn schema_name() -> Cow<'static, str> {
+        "Rate".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[0-9]+ */ *[smh]$" })
     }
 }
 

@@ -11,10 +11,11 @@ use http::StatusCode;
 use imgate_identity::pace::spread;
 use imgate_identity::store::Unavailable;
 use imgate_identity::time::UnixTime;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// Why a request is refused, as far as the client's behaviour is concerned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// No credential where one is required.

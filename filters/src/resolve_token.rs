@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use imgate_identity::store::Store;
 use imgate_identity::token::OpenimToken;
 use imgate_identity::user::UserId;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::context::{Context, Fact};
@@ -23,7 +24,7 @@ use crate::reject::{Cause, Hint, RETRY_AFTER, Reject};
 use crate::{BuildError, Deps, Filter, Flow, Request};
 
 /// The YAML of this filter.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The OpenIM admin whose token it is; the caller's own if nobody is named.

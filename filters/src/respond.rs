@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::context::Context;
@@ -31,7 +32,7 @@ const MAX_ENVELOPE: usize = 1024;
 const INCOMPLETE: [u16; 8] = [204, 205, 206, 401, 405, 407, 416, 426];
 
 /// The YAML of this filter.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The HTTP status.
@@ -47,6 +48,7 @@ pub struct Config {
     pub err_dlt: Box<str>,
     /// When the client may come back.
     #[serde(default, deserialize_with = "period")]
+    #[schemars(schema_with = "crate::duration::schema")]
     pub retry_after: Option<Duration>,
 }
 

@@ -14,6 +14,7 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use foldhash::fast::RandomState;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::context::Context;
@@ -22,7 +23,7 @@ use crate::reject::{Cause, Reject};
 use crate::{BuildError, Deps, Filter, Flow, Request};
 
 /// The YAML of this filter.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// What a path loses at its front.
@@ -34,12 +35,12 @@ pub struct Config {
 }
 
 /// A path of the configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 pub struct Plain(Box<str>);
 
 /// The front of a path, up to the end of a segment.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 pub struct Prefix(Box<str>);
 

@@ -12,9 +12,11 @@
 //!   platforms: [IOS, Android]          # the kinds of device that may call; default all
 //! ```
 
+use std::borrow::Cow;
 use std::fmt;
 
 use imgate_identity::user::Platform;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
@@ -111,8 +113,9 @@ impl fmt::Display for Rules {
 }
 
 /// The name of a field in a JSON body, or of one in an object in it: `userInfo.userID`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(extend("pattern" = "^[0-9A-Za-z_]+([.][0-9A-Za-z_]+)*$"))]
 pub struct FieldPath(Box<[Box<str>]>);
 
 /// The text names no field.
@@ -231,16 +234,34 @@ impl fmt::Display for Bind {
 }
 
 /// The long form of [`Bind`] in YAML.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[derive(Default)]
 struct WrittenBind {
+    /// Each must be there and be the caller.
     check: Vec<FieldPath>,
+    /// Each may be missing or empty; else it must be the caller.
     optional: Vec<FieldPath>,
+    /// Each must be a list that is not empty, and every entry the caller.
     each: Vec<FieldPath>,
+    /// At least one of them must be the caller; the others are whoever they are.
     any: Vec<FieldPath>,
+    /// Each is set to the caller, whatever the client wrote.
     force: Vec<FieldPath>,
+    /// Each must be missing or empty (null, false, 0 or ""): what would reach beyond the caller.
     empty: Vec<FieldPath>,
+}
+
+impl JsonSchema for Bind {
+    fn schema_name() -> Cow<'static, str> {
+        "Bind".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let field = generator.subschema_for::<FieldPath>();
+        let mut long = generator.subschema_for::<WrittenBind>();
+        long.insert("minProperties".to_owned(), 1.into());
+        json_schema!({ "anyOf": [{ "const": "none", "description": "There is nothing to bind." }, field, long] })
+    }
 }
 
 impl<'de> Deserialize<'de> for Bind {
@@ -306,6 +327,17 @@ impl fmt::Display for Roles {
     }
 }
 
+impl JsonSchema for Roles {
+    fn schema_name() -> Cow<'static, str> {
+        "Roles".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let role = json_schema!({ "type": "string", "pattern": "^[!-~]{1,64}$" });
+        json_schema!({ "anyOf": [role, { "type": "array", "items": role, "minItems": 1 }] })
+    }
+}
+
 impl<'de> Deserialize<'de> for Roles {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct RolesVisitor;
@@ -363,6 +395,29 @@ impl fmt::Display for Platforms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<&str> = Self::all().filter(|p| self.contain(*p)).map(Platform::name).collect();
         f.write_str(&names.join(", "))
+    }
+}
+
+/// A pattern for a word in whatever case, for readers that know no flags.
+fn in_any_case(word: &str) -> String {
+    word.chars().map(|c| format!("[{}{}]", c.to_ascii_uppercase(), c.to_ascii_lowercase())).collect()
+}
+
+impl JsonSchema for Platforms {
+    fn schema_name() -> Cow<'static, str> {
+        "Platforms".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        // Upper and lower case are alike to the reader; editors propose OpenIM's spelling.
+        let names: Vec<&str> = Self::all().filter(|p| *p != Platform::ADMIN).map(Platform::name).collect();
+        let any_case =
+            format!("^({})$", names.iter().map(|name| in_any_case(name)).collect::<Vec<_>>().join("|"));
+        json_schema!({
+            "type": "array",
+            "items": { "anyOf": [{ "enum": names }, { "type": "string", "pattern": any_case }] },
+            "minItems": 1
+        })
     }
 }
 

@@ -6,11 +6,13 @@
 //! password: { credential: redis }      # $CREDENTIALS_DIRECTORY/redis
 //! ```
 
+use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::{env, fmt};
 
 use imgate_identity::secret::Secret;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
@@ -104,6 +106,24 @@ fn read_file(base: &Folder, name: &Path) -> Result<String, SecretError> {
         return Err(SecretError::TooLong);
     }
     String::from_utf8(bytes).map_err(|_| SecretError::NotText)
+}
+
+impl JsonSchema for SecretSource {
+    fn schema_name() -> Cow<'static, str> {
+        "SecretSource".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let kind = |kind: &str| {
+            json_schema!({
+                "type": "object",
+                "properties": { kind: { "type": "string" } },
+                "required": [kind],
+                "additionalProperties": false
+            })
+        };
+        json_schema!({ "anyOf": KINDS.map(kind) })
+    }
 }
 
 impl<'de> Deserialize<'de> for SecretSource {

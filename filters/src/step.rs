@@ -8,15 +8,21 @@
 //!   shadow: true
 //! ```
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, Visitor};
+use serde_json::{Value, json};
 
 use crate::{BuildError, Deps, Filter, FilterConfig, Warning};
+
+/// What stands beside a filter if it runs in shadow mode.
+const SHADOW: &str = "shadow";
 
 /// One entry of a chain.
 #[derive(Clone, Debug)]
@@ -37,7 +43,7 @@ pub enum Configured {
         /// Its name.
         name: Box<str>,
         /// What stands in the YAML behind the name.
-        config: serde_json::Value,
+        config: Value,
     },
 }
 
@@ -80,7 +86,7 @@ impl fmt::Debug for Configured {
     }
 }
 
-type Make = dyn Fn(&serde_json::Value, &Deps) -> Result<Box<dyn Filter>, BuildError> + Send + Sync;
+type Make = dyn Fn(&Value, &Deps) -> Result<Box<dyn Filter>, BuildError> + Send + Sync;
 
 /// An embedder's own filters, by the name they have in YAML.
 #[derive(Clone, Default)]
@@ -120,7 +126,7 @@ impl Registry {
             return Err(BadName::Taken(name));
         }
         let custom = |why: &dyn fmt::Display| BuildError::Custom(why.to_string().into());
-        let build = move |config: &serde_json::Value, deps: &Deps| -> Result<Box<dyn Filter>, BuildError> {
+        let build = move |config: &Value, deps: &Deps| -> Result<Box<dyn Filter>, BuildError> {
             let config = C::deserialize(config).map_err(|error| custom(&error))?;
             Ok(Box::new(make(config, deps).map_err(|error| custom(&error))?))
         };
@@ -139,7 +145,7 @@ impl Registry {
     fn build(
         &self,
         name: &str,
-        config: &serde_json::Value,
+        config: &Value,
         deps: &Deps,
     ) -> Result<(&'static str, Box<dyn Filter>), BuildError> {
         let (name, make) = self.0.get_key_value(name).ok_or_else(|| BuildError::Unknown(name.into()))?;
@@ -156,11 +162,51 @@ impl fmt::Debug for Registry {
 /// Whether a filter can have this name: `shadow` stands beside filters.
 fn is_name(name: &str) -> bool {
     let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-    plain && name.starts_with(|c: char| c.is_ascii_lowercase()) && name != "shadow"
+    plain && name.starts_with(|c: char| c.is_ascii_lowercase()) && name != SHADOW
 }
 
 fn is_ours(name: &str) -> bool {
     FilterConfig::NAMES.contains(&name)
+}
+
+/// One key per filter rather than one alternative: editors then propose the names, and say what is
+/// wrong with a filter's options instead of what is wrong with each alternative.
+impl JsonSchema for Step {
+    fn schema_name() -> Cow<'static, str> {
+        "Step".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let filters = filter_schemas(generator);
+        let one: Vec<Value> = filters.keys().map(|name| json!({ "required": [name] })).collect();
+        let mut properties = filters;
+        properties.insert(
+            SHADOW.to_owned(),
+            json!({
+                "type": "boolean",
+                "description": "Lets everybody through, and counts and logs whom it would refuse."
+            }),
+        );
+        json_schema!({
+            "type": "object",
+            "properties": properties,
+            "additionalProperties": false,
+            "oneOf": one
+        })
+    }
+}
+
+/// The schema of each of our filters' configuration, with the sentence of the catalogue.
+fn filter_schemas(generator: &mut SchemaGenerator) -> serde_json::Map<String, Value> {
+    let catalogue = FilterConfig::json_schema(generator).to_value();
+    let variants = catalogue["oneOf"].as_array().into_iter().flatten();
+    let filter = |variant: &Value| {
+        let (name, schema) = variant["properties"].as_object()?.iter().next()?;
+        let mut schema = schema.clone();
+        schema["description"] = variant["description"].clone();
+        Some((name.clone(), schema))
+    };
+    variants.filter_map(filter).collect()
 }
 
 impl<'de> Deserialize<'de> for Step {
@@ -187,8 +233,8 @@ impl<'de> Visitor<'de> for StepVisitor {
         let (mut filter, mut shadow) = (None, None);
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
-                "shadow" if shadow.is_none() => shadow = Some(map.next_value::<bool>()?),
-                "shadow" => return Err(de::Error::duplicate_field("shadow")),
+                SHADOW if shadow.is_none() => shadow = Some(map.next_value::<bool>()?),
+                SHADOW => return Err(de::Error::duplicate_field(SHADOW)),
                 _ if filter.is_some() => {
                     return Err(de::Error::custom("more than one filter\nhint: begin each filter with `- `"));
                 }

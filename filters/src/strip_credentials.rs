@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use http::HeaderName;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST, PROXY_AUTHORIZATION, TRANSFER_ENCODING};
 use pingora_http::RequestHeader;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::context::Context;
@@ -34,7 +35,7 @@ pub const CREDENTIALS: [HeaderName; 7] = [
 ];
 
 /// The YAML of this filter.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// More headers to remove.

@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use imgate_identity::store::{Store, User};
 use imgate_identity::token::OpenimToken;
 use imgate_identity::user::UserId;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use subtle::ConstantTimeEq as _;
 
@@ -25,7 +26,7 @@ use crate::reject::{Cause, Reject};
 use crate::{BodyUse, BuildError, Credentials, Deps, Filter, Flow, Request, Rule, proof};
 
 /// The YAML of this filter.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {}
 

@@ -21,6 +21,7 @@ use imgate_identity::session_token::{SessionToken, TokenKey};
 use imgate_identity::store::Store;
 use imgate_identity::time::UnixTime;
 use imgate_identity::user::UserId;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::context::{Caller, Context, Fact, ProvenUser};
@@ -31,11 +32,12 @@ use crate::{BodyUse, BuildError, Credentials, Deps, Filter, Flow, Request, Rule,
 const MAX_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The YAML of this filter.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The longest a token may still have to live when it is shown; at most a day.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(schema_with = "crate::duration::schema")]
     pub max_life: Duration,
 }
 

@@ -51,6 +51,7 @@ use imgate_identity::sign::canonical;
 use imgate_identity::store::{Claim, Store};
 use imgate_identity::user::UserId;
 use pingora_http::RequestHeader;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use self::replay::ReplayMemory;
@@ -71,7 +72,7 @@ pub const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input
 pub const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
 
 /// Where it is remembered that a nonce was used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Replay {
     /// Nowhere: within the clock skew a captured request can be sent again.
@@ -90,13 +91,14 @@ const MAX_CLOCK_SKEW: Duration = Duration::from_secs(300);
 const NONCE_MARGIN: Duration = Duration::from_secs(5);
 
 /// The YAML of this filter.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// How requests are signed.
     pub scheme: Scheme,
     /// How far a client's clock may be from ours, either way; at most 5 minutes.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(schema_with = "crate::duration::schema")]
     pub clock_skew: Duration,
     /// Where used nonces are remembered.
     pub replay: Replay,

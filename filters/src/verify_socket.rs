@@ -17,6 +17,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use http::HeaderValue;
 use imgate_identity::user::{Platform, UserId};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::context::{Context, Fact, OperationId};
@@ -40,7 +41,7 @@ pub const RESERVED: [&str; 10] = [
 ];
 
 /// Who authenticates a socket.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// OpenIM does, by the token the client brings.
@@ -49,7 +50,7 @@ pub enum Mode {
 }
 
 /// The YAML of this filter.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Who authenticates a socket.

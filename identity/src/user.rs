@@ -3,14 +3,16 @@
 use std::fmt;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// An OpenIM user id that is safe in a Redis key, a header, a log line and gRPC metadata.
 ///
 /// 1 to 64 bytes of visible ASCII without `:`.
 /// Source: open-im-server `internal/api/user.go` refuses `:`; gRPC metadata takes printable ASCII only.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(extend("pattern" = "^[!-9;-~]{1,64}$"))]
 pub struct UserId(Arc<str>);
 
 /// The text is no OpenIM user id: 1 to 64 visible ASCII characters without `:`.

@@ -7,6 +7,7 @@ mod explain;
 mod openim;
 mod routes;
 mod run;
+mod schema;
 mod seal_key;
 mod session;
 mod sign;
@@ -44,6 +45,8 @@ enum Command {
     /// List the routes, and compare them with those of OpenIM's source
     #[command(subcommand)]
     Routes(routes::Routes),
+    /// Print the JSON Schema of the configuration file, for editors
+    Schema(schema::Schema),
     /// Sign a request the way a client does
     Sign(sign::Sign),
     /// Create, show, rotate and revoke sessions; seal them anew, make their tokens
@@ -168,6 +171,7 @@ impl Cli {
             Command::Run(run) => run.run(shared),
             Command::Check(check) => check.run(&shared),
             Command::Explain(explain) => explain.run(&shared),
+            Command::Schema(schema) => schema.run(&shared),
             Command::Sign(sign) => sign.run(),
             Command::Session(session) => block_on(session.run()),
             Command::Token(token) => block_on(token.run()),

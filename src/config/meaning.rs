@@ -13,6 +13,7 @@ use imgate_filters::{Rules, cors};
 use imgate_identity::assertion::AssertionKey;
 use imgate_identity::store::{CacheConfig, Layout, RedisConfig};
 use imgate_identity::user::UserId;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::error::Fault;
@@ -239,7 +240,7 @@ pub struct Closed {
 }
 
 /// A line of OpenIM's releases.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Line {
     /// The branch `main`.

@@ -17,7 +17,9 @@ mod place;
 mod problem;
 mod public_url;
 mod resolve;
+mod schema;
 mod source;
+mod spanned;
 mod suggest;
 mod table;
 mod written;
@@ -37,6 +39,7 @@ pub use self::meaning::{
 pub use self::outline::Outline;
 pub use self::problem::{Beside, Found, HostForm, Kind, Overlap, Problem};
 pub use self::public_url::{BadUrl, PublicUrl};
+pub use self::schema::{config_schema, table_schema};
 pub use self::source::Mark;
 use self::source::Source;
 pub use self::suggest::Suggestion;

@@ -1,11 +1,14 @@
 //! Maps from names to things, in the order of the file and with the place of each name.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
-use serde_saphyr::Spanned;
+
+use super::spanned::Spanned;
 
 /// Pairs of a name and what it names. The YAML reader has refused duplicates.
 pub(super) struct Named<K, V>(pub(super) Vec<(Spanned<K>, V)>);
@@ -19,6 +22,17 @@ impl<K, V> Default for Named<K, V> {
 impl<'de, K: Deserialize<'de>, V: Deserialize<'de>> Deserialize<'de> for Named<K, V> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(NamedVisitor(PhantomData))
+    }
+}
+
+impl<K: JsonSchema, V: JsonSchema> JsonSchema for Named<K, V> {
+    fn schema_name() -> Cow<'static, str> {
+        format!("Named_{}_{}", K::schema_name(), V::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let (name, value) = (generator.subschema_for::<K>(), generator.subschema_for::<V>());
+        json_schema!({ "type": "object", "propertyNames": name, "additionalProperties": value })
     }
 }
 

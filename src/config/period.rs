@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use imgate_filters::duration;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, de};
 
 /// A length of time, written with its unit.
@@ -12,6 +14,29 @@ pub(super) struct Period(pub(super) Duration);
 /// A [`Period`] above 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Timeout(pub(super) Duration);
+
+impl JsonSchema for Period {
+    fn schema_name() -> Cow<'static, str> {
+        "Period".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        duration::schema(generator)
+    }
+}
+
+impl JsonSchema for Timeout {
+    fn schema_name() -> Cow<'static, str> {
+        "Timeout".into()
+    }
+
+    /// A digit other than 0 is somewhere in a time above 0.
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = duration::schema(generator);
+        schema.insert("allOf".to_owned(), serde_json::json!([{ "pattern": "[1-9]" }]));
+        schema
+    }
+}
 
 impl<'de> Deserialize<'de> for Period {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

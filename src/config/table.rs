@@ -12,28 +12,37 @@
 //! `closed` routes nothing. It names paths that are left out on purpose, so that `imgate routes` can tell
 //! them from paths that nobody has looked at.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use imgate_filters::rules::{Bind, Platforms, Roles};
 use imgate_filters::size::Size;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
-use serde_saphyr::Spanned;
 
 use super::meaning::Line;
 use super::period::Timeout;
+use super::spanned::Spanned;
 use crate::route::Methods;
 
 /// A table as it was written.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Table {
+    /// What GET may fetch.
     get: Vec<Spanned<Entry>>,
+    /// What HEAD may ask for.
     head: Vec<Spanned<Entry>>,
+    /// What POST may call: all of OpenIM's API.
     post: Vec<Spanned<Entry>>,
+    /// Where PUT may write.
     put: Vec<Spanned<Entry>>,
+    /// What PATCH may change.
     patch: Vec<Spanned<Entry>>,
+    /// What DELETE may remove.
     delete: Vec<Spanned<Entry>>,
+    /// Paths that are left out on purpose, each with the reason. They route nothing.
     pub(super) closed: Vec<Spanned<Closed>>,
 }
 
@@ -59,14 +68,20 @@ pub(super) struct Entry {
 }
 
 /// What a path may have that the route of its table has not.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Options {
+    /// How long a request may take before its answer begins. Default: the route's.
     pub(super) timeout: Option<Spanned<Timeout>>,
+    /// The largest body. Default: the route's.
     pub(super) max_body: Option<Spanned<Size>>,
+    /// Which fields of the body are the caller.
     pub(super) bind: Option<Bind>,
+    /// Which roles an admin needs.
     pub(super) roles: Option<Spanned<Roles>>,
+    /// The kinds of device that may call. Default: all.
     pub(super) platforms: Option<Spanned<Platforms>>,
+    /// The release line of OpenIM that alone has it. Default: both.
     pub(super) line: Option<Line>,
 }
 
@@ -75,6 +90,40 @@ pub(super) struct Closed {
     pub(super) path: String,
     pub(super) why: String,
     pub(super) line: Option<Line>,
+}
+
+/// A path, or a map of one path.
+impl JsonSchema for Entry {
+    fn schema_name() -> Cow<'static, str> {
+        "Entry".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let options = generator.subschema_for::<Options>();
+        json_schema!({ "anyOf": [{ "type": "string" }, one_path_schema(&options)] })
+    }
+}
+
+/// The schema of `path: value`.
+fn one_path_schema(value: &Schema) -> Schema {
+    json_schema!({
+        "type": "object",
+        "additionalProperties": value,
+        "minProperties": 1,
+        "maxProperties": 1
+    })
+}
+
+impl JsonSchema for Closed {
+    fn schema_name() -> Cow<'static, str> {
+        "Closed".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let text = json_schema!({ "type": "string", "pattern": "[^ ]" });
+        let long = generator.subschema_for::<LongReason>();
+        one_path_schema(&json_schema!({ "anyOf": [text, long] }))
+    }
 }
 
 impl<'de> Deserialize<'de> for Entry {
@@ -140,10 +189,12 @@ impl<'de> Visitor<'de> for ClosedVisitor {
 }
 
 /// Why a path is left out: a text, or `{ why: text, line: .. }`.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LongReason {
+    /// Why the path is left out.
     why: String,
+    /// The release line of OpenIM that alone has it. Default: both.
     line: Option<Line>,
 }
 

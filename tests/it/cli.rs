@@ -1,6 +1,7 @@
 //! The `imgate` command as operators run it: what it prints, how it exits, and what it never shows.
 
 mod keeping;
+mod schema;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -85,9 +86,10 @@ fn written(change: impl FnOnce(String) -> String) -> tempfile::TempDir {
 #[test]
 fn help_lists_every_subcommand() {
     let help = imgate(Path::new("."), &["--help"]).ok();
-    for command in
-        ["run", "check", "explain", "routes", "sign", "session", "token", "ban", "store", "seal-key", "demo"]
-    {
+    for command in [
+        "run", "check", "explain", "schema", "routes", "sign", "session", "token", "ban", "store",
+        "seal-key", "demo",
+    ] {
         assert!(help.lines().any(|line| line.trim_start().starts_with(&format!("{command} "))), "{command}");
         assert!(imgate(Path::new("."), &[command, "--help"]).ok().contains("Usage: imgate"), "{command}");
     }

@@ -3,9 +3,11 @@
 //! A key holds the parts themselves, each with its length, never a hash of them: two callers cannot
 //! share a limit by accident.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::value::{SeqAccessDeserializer, StrDeserializer};
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
@@ -14,7 +16,7 @@ use crate::context::{Context, Fact};
 use crate::reject::Reject;
 
 /// A part of a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
     /// The calling user.
@@ -95,6 +97,17 @@ impl fmt::Display for Per {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts: Vec<&str> = self.0.iter().map(|part| part.as_str()).collect();
         f.write_str(&parts.join(" and "))
+    }
+}
+
+impl JsonSchema for Per {
+    fn schema_name() -> Cow<'static, str> {
+        "Per".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let part = generator.subschema_for::<Part>();
+        json_schema!({ "anyOf": [part, { "type": "array", "items": part, "minItems": 1 }] })
     }
 }
 

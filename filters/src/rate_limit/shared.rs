@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use imgate_identity::store::{Policy, Store, Taken, Unavailable};
 use parking_lot::Mutex;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tracing::{info, warn};
 
@@ -19,7 +20,7 @@ use super::memory::{Event, Limit};
 use crate::reject::{Cause, Hint, Reject};
 
 /// Who shares an allowance.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// Each gateway counts for itself.
@@ -30,7 +31,7 @@ pub enum Scope {
 }
 
 /// What becomes of requests while the store does not say what is left of an allowance.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Away {
     /// Each gateway counts for itself.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use imgate_identity::jwt::{
     Algorithm, BadVerifier, KeyFault, KeySet, MAX_SET_LEN, Policy, TokenType, Verifier,
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::VerifyJwt;
@@ -21,7 +22,7 @@ use crate::{BuildError, Deps};
 const MIN_COOLDOWN: Duration = Duration::from_secs(10);
 
 /// The YAML of this filter.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The algorithms a token may be signed with; EdDSA and ES256 if nothing is said.
@@ -34,9 +35,11 @@ pub struct Config {
     pub secret: Option<SecretSource>,
     /// How often `jwks_url` is fetched.
     #[serde(default, deserialize_with = "some_duration")]
+    #[schemars(schema_with = "crate::duration::schema")]
     pub refresh: Option<Duration>,
     /// The shortest time between two attempts to fetch `jwks_url`; at least 10 s.
     #[serde(default, deserialize_with = "some_duration")]
+    #[schemars(schema_with = "crate::duration::schema")]
     pub cooldown: Option<Duration>,
     /// The exact `iss`.
     pub issuer: Box<str>,
@@ -47,9 +50,11 @@ pub struct Config {
     pub token_type: Option<Box<str>>,
     /// How far the issuer's clock may be from ours; at most 10 s.
     #[serde(default = "default_leeway", deserialize_with = "crate::duration::deserialize")]
+    #[schemars(schema_with = "crate::duration::schema")]
     pub leeway: Duration,
     /// The longest life of a token, from `iat` to `exp`.
     #[serde(default = "default_max_age", deserialize_with = "crate::duration::deserialize")]
+    #[schemars(schema_with = "crate::duration::schema")]
     pub max_age: Duration,
     /// The roles of which a caller needs one, whatever the route.
     pub roles: Option<Roles>,

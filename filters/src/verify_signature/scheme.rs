@@ -7,6 +7,7 @@ use imgate_identity::sign::canonical::{self, BadScheme};
 use imgate_identity::sign::{BodyFault, HttpKey, Presented, Signature, Target};
 use imgate_identity::time::UnixTime;
 use pingora_http::RequestHeader;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{CONTENT_DIGEST, SIGNATURE, SIGNATURE_INPUT};
@@ -17,7 +18,7 @@ use crate::reject::{Cause, Reject};
 static RFC9421: [HeaderName; 3] = [SIGNATURE, SIGNATURE_INPUT, CONTENT_DIGEST];
 
 /// How requests are signed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Scheme {
     /// HTTP Message Signatures in imgate's one profile.

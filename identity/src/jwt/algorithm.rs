@@ -2,12 +2,13 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// A signature algorithm. There is no other, `none` least of all.
 ///
 /// Source: RFC 7518 section 3.1, RFC 8037 section 3.1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 pub enum Algorithm {
     /// Ed25519.
     #[serde(rename = "EdDSA")]

@@ -6,7 +6,6 @@ use imgate_filters::cors::{Config, Policy};
 use imgate_filters::folder::Folder;
 use imgate_filters::networks::WrittenNetworks;
 use imgate_filters::size::Size;
-use serde_saphyr::Spanned;
 
 use super::Faults;
 use crate::access_log;
@@ -14,6 +13,7 @@ use crate::admission::{Pace, ShedTerms};
 use crate::config::meaning::Limits;
 use crate::config::problem::{HostForm, Problem};
 use crate::config::public_url::{PublicUrl, parse_authority};
+use crate::config::spanned::Spanned;
 use crate::config::written;
 use crate::front::guard::HeadLimits;
 use crate::front::trusted::TrustedProxies;

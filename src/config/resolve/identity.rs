@@ -10,12 +10,12 @@ use imgate_identity::seal::{Plain, SealKeys, Seals};
 use imgate_identity::secret::Secret;
 use imgate_identity::store::{CacheConfig, Layout};
 use imgate_identity::user::UserId;
-use serde_saphyr::Spanned;
 
 use super::{Faults, store};
 use crate::config::SecretSource;
 use crate::config::meaning::Identity;
 use crate::config::problem::{Beside, Problem};
+use crate::config::spanned::Spanned;
 use crate::config::written;
 
 /// OpenIM's administrator, if nobody else is named. Source: OpenIM's `config/share.yml`.

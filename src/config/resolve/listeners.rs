@@ -9,11 +9,12 @@ use std::time::Duration;
 use imgate_filters::folder::Folder;
 use imgate_filters::networks::WrittenNetworks;
 use imgate_identity::time::UnixTime;
-use serde_saphyr::{Location, Spanned};
+use serde_saphyr::Location;
 
 use super::{Faults, check_name};
 use crate::config::meaning::Listener;
 use crate::config::problem::{Beside, Problem};
+use crate::config::spanned::Spanned;
 use crate::config::written;
 use crate::front::address::{Address, FileMode, MAX_PATH};
 use crate::front::proxy_protocol::ProxyProtocol;

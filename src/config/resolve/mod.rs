@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use imgate_filters::folder::Folder;
 use imgate_filters::reject::Answers;
-use serde_saphyr::{Location, Spanned};
+use serde_saphyr::Location;
 
 use super::error::{ConfigError, Fault};
 use super::meaning::{Chain, Config, Step};
@@ -20,6 +20,7 @@ use super::named::Named;
 use super::outline::Outline;
 use super::problem::Problem;
 use super::source::{Mark, Source};
+use super::spanned::Spanned;
 use super::{written, yaml};
 
 /// The faults found so far in one file.

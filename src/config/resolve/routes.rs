@@ -8,7 +8,7 @@ use std::time::Duration;
 use imgate_filters::Rules;
 use imgate_filters::folder::Folder;
 use imgate_filters::size::Size;
-use serde_saphyr::{Location, Spanned};
+use serde_saphyr::Location;
 
 use super::edge::{MAX_BODY, bounded};
 use super::{Faults, pattern};
@@ -17,6 +17,7 @@ use crate::config::period::Timeout;
 use crate::config::problem::{Beside, Found, HostForm, Overlap, Problem};
 use crate::config::public_url::is_host;
 use crate::config::source::{Mark, Source};
+use crate::config::spanned::Spanned;
 use crate::config::suggest::Suggestion;
 use crate::config::{table, written, yaml};
 use crate::route::{Clash, Methods, Pattern, Table, TableBuilder};

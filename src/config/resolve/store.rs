@@ -7,7 +7,6 @@ use imgate_identity::secret::Secret;
 use imgate_identity::store::{
     Address, Login, LookupRate, Lookups, Proof, RedisConfig, SentinelConfig, Servers, Tls, TlsConfig,
 };
-use serde_saphyr::Spanned;
 
 use super::Faults;
 use super::identity::secret;
@@ -16,6 +15,7 @@ use crate::config::meaning::StoreSource;
 use crate::config::period::Timeout;
 use crate::config::problem::{Beside, Problem};
 use crate::config::public_url::parse_authority;
+use crate::config::spanned::Spanned;
 use crate::config::written;
 
 /// The most that is read of a file of certificates, in bytes.

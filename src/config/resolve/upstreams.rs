@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use http::HeaderName;
 use imgate_filters::folder::Folder;
-use serde_saphyr::Spanned;
 
 use super::{Faults, check_name};
 use crate::config::meaning::Upstream;
@@ -13,6 +12,7 @@ use crate::config::named::Named;
 use crate::config::period::Timeout;
 use crate::config::problem::Problem;
 use crate::config::public_url::is_host;
+use crate::config::spanned::Spanned;
 use crate::config::written;
 use crate::upstream::{Balance, Key, Options, Origin, breaker, budget, eject, names, probe, tls, window};
 

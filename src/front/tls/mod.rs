@@ -20,7 +20,9 @@ use rustls::server::{
     NoClientAuth, NoServerSessionStorage, ProducesTickets, VerifierBuilderError, WebPkiClientVerifier,
 };
 use rustls::{InvalidMessage, RootCertStore, ServerConfig, SupportedProtocolVersion, version};
+use schemars::{JsonSchema, Schema, json_schema};
 use serde::Deserialize;
+use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 pub use tokio_rustls::server::TlsStream;
@@ -50,7 +52,8 @@ pub struct Settings {
 }
 
 /// The oldest version that is spoken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[schemars(transform = as_number_too)]
 pub enum MinVersion {
     /// TLS 1.2.
     #[serde(rename = "1.2")]
@@ -58,6 +61,12 @@ pub enum MinVersion {
     /// TLS 1.3.
     #[serde(rename = "1.3")]
     Tls13,
+}
+
+/// An unquoted 1.2 is a number to editors.
+fn as_number_too(schema: &mut Schema) {
+    let versions = [json!("1.2"), json!("1.3"), json!(1.2), json!(1.3)];
+    *schema = json_schema!({ "description": "The oldest version that is spoken.", "enum": versions });
 }
 
 /// The protocols offered by ALPN. A client that names none speaks HTTP/1.1.

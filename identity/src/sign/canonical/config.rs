@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::date::TimestampForm;
 use super::encoding::Encoding;
 
 /// How clients sign. Nothing has a default that could be wrong in silence.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The headers that carry the credential, each with its exact form: literal text, and
@@ -34,7 +35,7 @@ pub struct Config {
 }
 
 /// What of a session's secret is the HMAC key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyForm {
     /// The 32 bytes.

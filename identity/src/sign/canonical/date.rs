@@ -1,5 +1,6 @@
 //! Times as clients write them, each in exactly one spelling.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::time::UnixTime;
@@ -12,7 +13,7 @@ const MONTHS: [&str; 12] =
 const END: u64 = 253_402_300_800;
 
 /// How a time is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TimestampForm {
     /// Seconds since the Unix epoch.
