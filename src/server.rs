@@ -312,10 +312,11 @@ impl Server {
                 },
                 Event::Signal(Signal::Upgrade) => self.begin_upgrade(),
                 Event::Signal(Signal::Stop) => break,
-                Event::Started(started) => match self.let_go(started).await {
-                    Some(successor) => return self.leave(successor, signals).await,
-                    None => {}
-                },
+                Event::Started(started) => {
+                    if let Some(successor) = self.let_go(started).await {
+                        return self.leave(successor, signals).await;
+                    }
+                }
             }
         }
         self.call_off_upgrade().await;
@@ -383,6 +384,7 @@ impl Server {
 }
 
 /// What a gateway that serves has to see to.
+#[allow(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Event {
     Signal(Signal),
     /// A successor is ready, or did not come about.

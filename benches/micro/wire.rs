@@ -114,6 +114,7 @@ fn refusals(criterion: &mut Criterion) {
     let cors = cors::Policy {
         origins: cors::Origins::Any,
         allow_headers: None,
+        exposed: HeaderValue::from_static("operationID"),
         credentials: false,
         max_age: Duration::from_secs(600),
     };

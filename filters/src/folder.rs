@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(folder.read(Path::new("secret"), 100, Content::Secret).unwrap(), b"hunter2");
         assert_eq!(folder.read(Path::new("secret"), 3, Content::Secret).unwrap(), b"hunt");
         assert!(folder.read(Path::new("away"), 100, Content::Plain).is_err());
-        let files = folder.clone().files();
+        let files = folder.files();
         let names: Vec<_> = files.keys().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
         assert_eq!(names, ["away", "secret"]);
         assert!(files.values().all(|seen| seen.digest().is_none()));

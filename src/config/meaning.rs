@@ -137,6 +137,7 @@ pub struct Identity {
 
 /// Where records come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "a configuration has one")]
 pub enum StoreSource {
     /// Redis.
     Redis(RedisConfig),

@@ -15,7 +15,7 @@ use imgate_filters::reject::BadAnswer;
 use imgate_identity::assertion::BadKey;
 use imgate_identity::key::BadTemplate;
 use imgate_identity::seal::BadSealKeys;
-use imgate_identity::store::{BadAddress, BadTls};
+use imgate_identity::store::{BadAddress, BadTls as BadStoreTls};
 use imgate_identity::user::BadUserId;
 
 use super::SecretError;
@@ -172,7 +172,7 @@ pub enum Problem {
     PlainUrl,
     /// TLS to Redis that cannot be spoken.
     #[error(transparent)]
-    StoreTls(BadTls),
+    StoreTls(BadStoreTls),
     /// A certificate without its key, or the other way about.
     #[error("a certificate and its key go together")]
     HalfCertificate,

@@ -66,7 +66,9 @@ mod tests {
     fn client(peer: &str, lines: &[&str]) -> String {
         let written: WrittenNetworks =
             serde_saphyr::from_str(r#"addresses: [10.0.0.0/8, "2001:db8::/32"]"#).unwrap();
-        let trusted = TrustedProxies::new(written.read(std::path::Path::new("")).unwrap());
+        let trusted = TrustedProxies::new(
+            written.read(&imgate_filters::folder::Folder::new(std::path::Path::new(""))).unwrap(),
+        );
         let mut headers = HeaderMap::new();
         for line in lines {
             headers.append(X_FORWARDED_FOR, line.parse().unwrap());

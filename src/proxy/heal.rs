@@ -44,10 +44,10 @@ impl Gateway {
         let Some(code) = refusal_of_token(&answer)? else {
             return Ok(Outgoing::Answer(answer));
         };
-        let mut found = self.look_again(cx, snapshot).await;
+        let mut found = Box::pin(self.look_again(cx, snapshot)).await;
         if matches!(found, Fresh::Same) && code == KICKED {
             tokio::time::sleep(MINTING).await;
-            found = self.look_again(cx, snapshot).await;
+            found = Box::pin(self.look_again(cx, snapshot)).await;
         }
         match found {
             Fresh::Away(why) => self.unhealed(Heal::StoreAway, why),

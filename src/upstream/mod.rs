@@ -338,7 +338,8 @@ impl Upstream {
     async fn open_from(&self, mut lease: Lease, asker: Asker) -> Result<Connection, ConnectError> {
         let mut tries = 1;
         loop {
-            match lease.server().open().await {
+            // Boxed: a handshake of TLS should not weigh on requests that find a kept connection.
+            match Box::pin(lease.server().open()).await {
                 Ok(stream) => return Ok(Connection::fresh(stream, lease)),
                 Err(error) => lease = self.elsewhere(lease, asker, error, tries)?,
             }

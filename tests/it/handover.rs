@@ -367,16 +367,16 @@ async fn the_service_manager_is_told_whom_to_watch() {
         }
         heard.clone()
     };
-    within(PATIENCE, "it is ready", async || listen().contains("READY=1")).await;
+    within(PATIENCE, "it is ready", || std::future::ready(listen().contains("READY=1"))).await;
     w.upgrade(DONE).await;
     let main = format!("MAINPID={}\nREADY=1", w.serving());
-    within(PATIENCE, "whom to watch", async || listen().contains(&main)).await;
+    within(PATIENCE, "whom to watch", || std::future::ready(listen().contains(&main))).await;
     assert_eq!(w.gateway.ended().await.code(), Some(0));
     // A word of stopping from the old one would be taken for the whole service's.
     assert!(!listen().contains("STOPPING=1"), "{}", listen());
     assert_eq!(listen().matches("READY=1").count(), 2);
     signal("-TERM", w.serving());
-    within(PATIENCE, "the successor stops", async || listen().contains("STOPPING=1")).await;
+    within(PATIENCE, "the successor stops", || std::future::ready(listen().contains("STOPPING=1"))).await;
 }
 
 #[tokio::test]

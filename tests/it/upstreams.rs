@@ -47,7 +47,7 @@ impl World {
             "  - { path: /gotten, upstream: scripted, methods: [GET], public: true }".to_owned(),
             "  - { prefix: /flow/, upstream: scripted, stream: true, public: true }".to_owned(),
             "  - { path: /sock, websocket: scripted, chain: socket }".to_owned(),
-            format!("  - {{ path: /hasty, upstream: scripted, chain: user, bind: none, timeout: 1s }}"),
+            "  - { path: /hasty, upstream: scripted, chain: user, bind: none, timeout: 1s }".to_owned(),
         ]
         .join("\n");
         let gateway = setup.start().await;
@@ -180,7 +180,7 @@ async fn the_message_gateway_passes_its_health_check_by_refusing() {
 async fn what_went_wrong_with_an_upstream_is_told_apart() {
     let upstream = Upstream::start(|got| {
         let line = got.head.lines().next().unwrap_or("").to_owned();
-        let (acts, held) = (line.clone(), Arc::new(tokio::sync::Notify::new()));
+        let (acts, held) = (line, Arc::new(tokio::sync::Notify::new()));
         async move {
             match acts.split('?').nth(1).unwrap_or("") {
                 way if way.starts_with("silent") => vec![Act::Wait(held)],

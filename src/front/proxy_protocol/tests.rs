@@ -148,7 +148,8 @@ fn a_checksum_that_is_there_must_be_right() {
 fn at_port(from: &str) -> ProxyProtocol {
     let written: imgate_filters::networks::WrittenNetworks =
         serde_saphyr::from_str(&format!("addresses: [{from}]")).unwrap();
-    let from = Arc::new(written.read(std::path::Path::new("")).unwrap());
+    let from =
+        Arc::new(written.read(&imgate_filters::folder::Folder::new(std::path::Path::new(""))).unwrap());
     ProxyProtocol { from, timeout: Duration::from_millis(50) }
 }
 

@@ -175,7 +175,7 @@ fn walk(value: &Value, at: &mut String, places: &mut Vec<String>) {
     match value {
         Value::Object(object) => object.iter().for_each(|(key, inner)| step(key, inner, places)),
         Value::Array(list) => {
-            list.iter().enumerate().for_each(|(i, inner)| step(&i.to_string(), inner, places))
+            list.iter().enumerate().for_each(|(i, inner)| step(&i.to_string(), inner, places));
         }
         _ => {}
     }
@@ -208,7 +208,7 @@ fn changes(original: &Value, place: &str) -> Vec<Case> {
     for other in other_kinds {
         let is_text = value.is_string() && !other.is_object() && !other.is_array();
         let is_empty = other == json!([]);
-        if !(is_text && !other.is_string()) {
+        if !is_text || other.is_string() {
             add(&format!("{other} for"), is_text || is_empty, &|document| {
                 *document.pointer_mut(place).unwrap() = other.clone();
             });

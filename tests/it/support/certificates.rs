@@ -17,6 +17,7 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
+    #[allow(dead_code, reason = "the unit tests of TLS, which share this file, use it")]
     /// Writes both to a folder, as `<name>.crt` and `<name>.key`.
     pub(crate) fn write(&self, folder: &Path, name: &str) -> (PathBuf, PathBuf) {
         let (certificate, key) = (folder.join(format!("{name}.crt")), folder.join(format!("{name}.key")));

@@ -61,7 +61,7 @@ impl Papers {
         let read = |name: &str| CertificateDer::from_pem_file(Path::new(&self.at(name))).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(read("ca.pem")).unwrap();
-        let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
         let key = PrivateKeyDer::from_pem_file(Path::new(&self.at("server.key"))).unwrap();
         let config = ServerConfig::builder_with_provider(provider)
