@@ -13,6 +13,7 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/imgate
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.1
+S3S_FS_VERSION := 0.14.1
 export PATH := $(PATH):$(TOOLS)/bin
 
 # What a build needs, and what the tests run beside the gateway.
@@ -35,7 +36,7 @@ FUZZ_SECONDS ?= 60
 # What `make reloads` is given, as in `--reloads 100`.
 RELOADS_FLAGS ?=
 
-.PHONY: help packages build-packages build demo test check fmt clippy doc deny fuzz bench compare differential soak reloads audit cargo-deny cargo-fuzz ci
+.PHONY: help packages build-packages build demo test check fmt clippy doc deny fuzz bench compare differential soak reloads audit s3s-fs cargo-deny cargo-fuzz ci
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } \
@@ -58,7 +59,7 @@ build-packages:
 packages: ## Install what building and testing need and the machine lacks
 	@tests/install-packages.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
 
-test: packages ## Run all tests
+test: packages s3s-fs ## Run all tests
 	$(CARGO) test $(CARGO_FLAGS) --workspace
 
 check: fmt clippy doc deny ## Hold the rules: fmt, clippy, doc, deny
@@ -111,6 +112,14 @@ soak: build ## Break every peer under load for SOAK_SECONDS, then tell whether a
 
 reloads: build ## Reload 1,000 times and upgrade 20 times under full load, and count what is lost
 	python3 benches/reloads/run.py --imgate $(TARGET_DIR)/release/imgate $(RELOADS_FLAGS)
+
+# The S3 server that a test uploads to. The test installs it if it is not there (tests/it/objects_s3/storage.rs, which
+# names the version, too), but beside other tests a build of minutes would starve them.
+s3s-fs: build-packages
+	@test -x $(TOOLS)/s3s-fs-$(S3S_FS_VERSION)/bin/s3s-fs || \
+	  CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
+	  $(CARGO) install --quiet --locked s3s-fs --version $(S3S_FS_VERSION) --features binary \
+	  --root $(TOOLS)/s3s-fs-$(S3S_FS_VERSION)
 
 cargo-fuzz:
 	@$(CARGO) fuzz --version >/dev/null 2>&1 || \

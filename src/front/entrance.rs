@@ -18,6 +18,7 @@ use super::caps::{Caps, Full, Seat, Seats};
 use super::proxy_protocol::{self, ProxyProtocol};
 use super::tls::{self, Acceptor, BadSettings};
 use super::trusted::TrustedProxies;
+use crate::admission::Pacer;
 use crate::config::Listener;
 use crate::metrics::{DoorMetrics, Handshake};
 use crate::wire::{Plain, Wire};
@@ -55,6 +56,8 @@ enum Closed {
     ProxyProtocol(#[from] proxy_protocol::Refused),
     #[error(transparent)]
     Tls(#[from] tls::Failure),
+    #[error("too many handshakes wait")]
+    Crowded,
     #[error("it was gone before it was served: {0}")]
     Gone(#[from] io::Error),
 }
@@ -120,13 +123,14 @@ impl Entrance {
     }
 
     /// Leads a connection to where HTTP is spoken, and says whose it is; none if it did not get there.
-    pub async fn enter(&self, admitted: Admitted) -> Option<(Wire, SocketAddr)> {
+    /// Handshakes begin at `pace`, if there is one.
+    pub async fn enter(&self, admitted: Admitted, pace: Option<Arc<Pacer>>) -> Option<(Wire, SocketAddr)> {
         let peer = admitted.peer;
-        let entered = self.pass(admitted).await;
+        let entered = self.pass(admitted, pace).await;
         entered.inspect_err(|why| self.note(peer, why)).ok()
     }
 
-    async fn pass(&self, admitted: Admitted) -> Result<(Wire, SocketAddr), Closed> {
+    async fn pass(&self, admitted: Admitted, pace: Option<Arc<Pacer>>) -> Result<(Wire, SocketAddr), Closed> {
         let steps = self.steps.load_full();
         let Admitted { mut stream, peer, mut seat } = admitted;
         stream.set_nodelay()?;
@@ -141,7 +145,12 @@ impl Entrance {
         let stream = stream.seated(seat);
         let wire = match &steps.tls {
             None => Wire::Plain(stream),
-            Some(acceptor) => Wire::Tls(Box::new(self.shake_hands(acceptor, stream).await?)),
+            Some(acceptor) => {
+                if let Some(pacer) = pace {
+                    pacer.pass().await.map_err(|_| Closed::Crowded)?;
+                }
+                Wire::Tls(Box::new(self.shake_hands(acceptor, stream).await?))
+            }
         };
         Ok((wire, client))
     }
@@ -166,7 +175,8 @@ impl Entrance {
             Closed::Full(full) => self.metrics.turned_away(full.as_str()),
             Closed::ProxyProtocol(refused) => self.metrics.turned_away(refused.as_str()),
             Closed::Tls(failure) => self.metrics.handshake_failed(failure.as_str()),
-            Closed::Gone(_) => {}
+            // The pacer counts whom it turns away.
+            Closed::Crowded | Closed::Gone(_) => {}
         }
         debug!(%peer, %why, "connection was closed before it was served");
     }

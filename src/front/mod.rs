@@ -97,7 +97,7 @@ async fn welcome<A>(admitted: Admitted, app: &Arc<A>, terms: &Terms, stopping: S
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    let Some((wire, address)) = terms.entrance.enter(admitted).await else { return };
+    let Some((wire, address)) = terms.entrance.enter(admitted, terms.desk.handshakes()).await else { return };
     let (socket, peer) = (Socket::new(wire, address, terms.patience), Peer { address });
     if socket.alpn() == Some(tls::H2) {
         http2::serve(socket, peer, app, terms, stopping).await;

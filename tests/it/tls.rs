@@ -298,3 +298,18 @@ async fn tls_on_a_listener_without_it_is_a_bad_request() {
     assert_eq!(client.read("GET").await.status, 400);
     assert!(client.is_closed().await);
 }
+
+#[tokio::test]
+async fn handshakes_begin_at_a_pace() {
+    let w = world(TLS, "").await;
+    let paced = "limits: { handshakes: { rate: 1/m, burst: 2, wait: 0s } }";
+    std::fs::write(w.gateway.config(), format!("{}\n{paced}\n", w.yaml)).unwrap();
+    w.reload("ok").await;
+    let config = w.config(None);
+    // The session of the second resumes that of the first; it takes its turn all the same.
+    for _ in 0..2 {
+        w.connect(&config, HOST).await.unwrap();
+    }
+    assert!(w.connect(&config, HOST).await.is_err());
+    assert_eq!(w.gateway.metric("imgate_handshakes_refused_total").await, 1.0);
+}
