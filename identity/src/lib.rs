@@ -25,6 +25,8 @@ pub mod session_token;
 
 pub mod token;
 
+pub mod default_secret;
+
 pub mod jwt;
 
 pub mod assertion;

@@ -42,6 +42,7 @@ pub use self::config::{BadRedisConfig, CacheConfig, Login, Proof, RedisConfig, S
 pub use self::layout::Layout;
 pub use self::lookups::{LookupRate, Lookups};
 pub use self::memory::Memory;
+pub use self::servers::ServerInfo;
 pub use self::stats::{Failures, Stats};
 pub use self::tls::{BadTls, Tls, TlsConfig};
 pub use self::unavailable::{Fault, NoMaster, Refusal, Unavailable};
@@ -259,6 +260,18 @@ impl Store {
         match &self.source {
             Source::Memory(memory) => memory.check(),
             Source::Redis(redis) => redis.fleet.probe(&self.caches.keys).await,
+        }
+    }
+
+    /// Asks every server that holds records what an operator should know of it, on connections of its own;
+    /// there is none for a store inside the process.
+    ///
+    /// # Errors
+    /// It is not known which they are, or one cannot be asked.
+    pub async fn examine(&self) -> Result<Vec<ServerInfo>, Unavailable> {
+        match &self.source {
+            Source::Memory(_) => Ok(Vec::new()),
+            Source::Redis(redis) => redis.fleet.examine(&self.caches.keys).await,
         }
     }
 

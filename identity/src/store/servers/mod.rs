@@ -6,6 +6,7 @@
 
 mod canary;
 mod dial;
+mod examination;
 mod node;
 mod redirect;
 mod routes;
@@ -26,6 +27,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 pub(super) use self::dial::Dialer;
+pub use self::examination::ServerInfo;
 use self::node::Node;
 use self::routes::{Known, Routes};
 pub(super) use self::slots::{SLOTS, slot, tag};
