@@ -3,6 +3,7 @@
 mod ban;
 mod check;
 mod demo;
+mod doctor;
 mod explain;
 mod openim;
 mod routes;
@@ -40,6 +41,8 @@ enum Command {
     Run(run::Run),
     /// Do all that `run` does, short of opening a port
     Check(check::Check),
+    /// Ask Redis, OpenIM and the rest whether they are as the gateway needs them
+    Doctor(doctor::Doctor),
     /// Show the route of a request: its chain, what is stripped and what is injected
     Explain(explain::Explain),
     /// List the routes, and compare them with those of OpenIM's source
@@ -178,6 +181,7 @@ impl Cli {
             Command::Ban(ban) => block_on(ban.run()),
             Command::Store(store) => block_on(store.run()),
             Command::SealKey(key) => key.run(),
+            Command::Doctor(doctor) => return doctor.run(&shared),
             Command::Routes(routes) => return routes.run(&shared),
             Command::Demo(demo) => return demo.run(shared),
         }

@@ -72,6 +72,15 @@ impl PublicUrl {
         &self.authority
     }
 
+    /// The host alone, without a port.
+    pub fn host(&self) -> &str {
+        match self.authority.rsplit_once(':') {
+            // A colon inside brackets is a part of an address.
+            Some((host, port)) if !port.ends_with(']') => host,
+            _ => &self.authority,
+        }
+    }
+
     /// The whole URL, as a header value.
     pub fn header(&self) -> &HeaderValue {
         &self.header

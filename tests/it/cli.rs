@@ -1,5 +1,6 @@
 //! The `imgate` command as operators run it: what it prints, how it exits, and what it never shows.
 
+mod doctor;
 mod keeping;
 mod schema;
 
@@ -87,7 +88,7 @@ fn written(change: impl FnOnce(String) -> String) -> tempfile::TempDir {
 fn help_lists_every_subcommand() {
     let help = imgate(Path::new("."), &["--help"]).ok();
     for command in [
-        "run", "check", "explain", "schema", "routes", "sign", "session", "token", "ban", "store",
+        "run", "check", "explain", "doctor", "schema", "routes", "sign", "session", "token", "ban", "store",
         "seal-key", "demo",
     ] {
         assert!(help.lines().any(|line| line.trim_start().starts_with(&format!("{command} "))), "{command}");
