@@ -16,10 +16,10 @@ use super::redis_server::{RedisServer, answers, end, free_port};
 pub(crate) const GROUP: &str = "mymaster";
 
 /// The password of the servers that hold records.
-pub(crate) const PASSWORD: &str = "of-the-records";
+pub(crate) const PASSWORD: &str = "the-password-of-the-records";
 
 /// The password of the sentinels.
-pub(crate) const SENTINEL_PASSWORD: &str = "of-the-sentinels";
+pub(crate) const SENTINEL_PASSWORD: &str = "the-password-of-the-sentinels";
 
 /// How long the group may take to agree on something on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
