@@ -69,7 +69,7 @@ pub struct Socket {
 
 impl Socket {
     /// Takes a connection of `peer`, and gives it up when a write makes no progress for `patience`.
-    /// Whatever comes on it is handed out until [`Socket::begin`] says otherwise.
+    /// Whatever comes on it is handed out until a request begins.
     pub fn new(wire: impl Into<Wire>, peer: SocketAddr, patience: Duration) -> Self {
         let wire = wire.into();
         let digest = SocketDigest::from_raw_fd(wire.as_raw_fd());

@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::command::{imgate, shell};
 use crate::support::ws::{dial, next, target};
-use crate::support::{Client, Gateway, Person, RedisServer, Sent, Setup, eventually, leaks, within, writer};
+use crate::support::{Client, Gateway, Person, RedisServer, Sent, Setup, eventually, leaks, writer};
 
 const FRIENDS: &str = "/friend/get_friend_list";
 const BODY: &str = r#"{"userID":"ann"}"#;
