@@ -24,7 +24,8 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use self::reload::Fixed;
-use self::signals::{Signal, Signals};
+use self::signals::Signal;
+pub use self::signals::Signals;
 use self::upgrade::Upgrade;
 use self::watcher::Watch;
 use crate::access_log::AccessLog;
@@ -289,12 +290,9 @@ impl Server {
     }
 
     /// Serves until SIGTERM, SIGINT or SIGQUIT, or until a successor took over that SIGUSR2 asked for; then
-    /// drains. Reloads `path` on SIGHUP, and when one of its files changes if it says so.
-    ///
-    /// # Errors
-    /// Signals cannot be listened for.
-    pub async fn run(mut self, path: PathBuf) -> io::Result<()> {
-        let mut signals = Signals::new()?;
+    /// drains. Reloads `path` on SIGHUP, and when one of its files changes if it says so. The signals are
+    /// those since before the start, so that none ends a process that serves already.
+    pub async fn run(mut self, path: PathBuf, mut signals: Signals) {
         if !self.is_announced {
             notify(&[sd_notify::NotifyState::Ready]);
         }
@@ -326,7 +324,6 @@ impl Server {
             // A second signal is impatience.
             () = signals.stop() => warn!("second signal: requests under way are cut"),
         }
-        Ok(())
     }
 
     /// Reloads, and says how it went in log and metrics; `None` if it was told to stop meanwhile.

@@ -8,10 +8,11 @@ use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use super::{ConfigFile, Failure, runtime};
+use crate::config::Config;
 use crate::front::descriptors;
 use crate::gateway::Shared;
 use crate::handover::Predecessor;
-use crate::server::{Server, StartError};
+use crate::server::{Server, Signals, StartError};
 
 /// How many messages wait for the writing thread before messages are dropped.
 const BACKLOG: usize = 8192;
@@ -55,8 +56,12 @@ impl Run {
         descriptors::raise();
         let runtime = runtime(config.threads)?;
         let ran = runtime.block_on(async {
-            let before = Predecessor::find().await.map_err(Failure::unavailable)?;
-            let server = Server::start_after(before, config, shared).await.map_err(refuse)?;
+            let no_signals = |error| Failure::unavailable(format!("no signals: {error}"));
+            let mut signals = Signals::new().map_err(no_signals)?;
+            let server = tokio::select! {
+                server = start(config, shared) => server?,
+                () = signals.stop() => return Ok(()),
+            };
             for address in server.listeners() {
                 info!(%address, "listening");
             }
@@ -64,12 +69,19 @@ impl Run {
                 info!(%address, "admin listening");
             }
             let path = self.config.path.clone();
-            server.run(path).await.map_err(|error| Failure::unavailable(format!("no signals: {error}")))
+            server.run(path, signals).await;
+            Ok(())
         });
         // A thread that reads from a file system that hangs is not waited for.
         runtime.shutdown_timeout(LAST_WORDS);
         ran
     }
+}
+
+/// Starts on the sockets of the process before, if this one is to replace it.
+async fn start(config: Config, shared: Shared) -> Result<Server, Failure> {
+    let before = Predecessor::find().await.map_err(Failure::unavailable)?;
+    Server::start_after(before, config, shared).await.map_err(refuse)
 }
 
 fn refuse(error: StartError) -> Failure {

@@ -19,7 +19,7 @@ pub(super) enum Signal {
 }
 
 /// Listens for them from the moment it is made.
-pub(super) struct Signals {
+pub struct Signals {
     hangup: unix::Signal,
     user2: unix::Signal,
     terminate: unix::Signal,
@@ -28,9 +28,11 @@ pub(super) struct Signals {
 }
 
 impl Signals {
+    /// From now on none of them ends the process by itself.
+    ///
     /// # Errors
     /// The kernel refuses a handler.
-    pub(super) fn new() -> io::Result<Self> {
+    pub fn new() -> io::Result<Self> {
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
             user2: signal(SignalKind::user_defined2())?,
@@ -53,7 +55,7 @@ impl Signals {
     }
 
     /// Waits to be told to stop, leaving the others for later.
-    pub(super) async fn stop(&mut self) {
+    pub async fn stop(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

@@ -92,7 +92,7 @@ impl Server {
 
     /// Ends this process behind a successor: it drains, and its sockets live until the drain timeout. A
     /// signal to stop closes those, a second one cuts the rest.
-    pub(super) async fn leave(self, mut successor: Child, mut signals: Signals) -> io::Result<()> {
+    pub(super) async fn leave(self, mut successor: Child, mut signals: Signals) {
         // The service manager believes this of us alone, as long as we are the one it knows.
         if let Some(pid) = successor.id() {
             notify(&[NotifyState::MainPid(pid), NotifyState::Ready, NotifyState::Status("serving")]);
@@ -107,7 +107,7 @@ impl Server {
         tokio::pin!(drained);
         loop {
             tokio::select! {
-                () = &mut drained => return Ok(()),
+                () = &mut drained => return,
                 ended = successor.wait(), if lives => {
                     lives = false;
                     error!(?ended, "the successor ended while this process drains");
@@ -115,7 +115,7 @@ impl Server {
                 () = signals.stop() => {
                     if stop.is_cancelled() {
                         warn!("second signal: requests under way are cut");
-                        return Ok(());
+                        return;
                     }
                     stop.cancel();
                 }

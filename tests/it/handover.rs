@@ -358,14 +358,13 @@ async fn the_service_manager_is_told_whom_to_watch() {
         s.environment = vec![("NOTIFY_SOCKET".to_owned(), path.to_str().unwrap().to_owned())];
     })
     .await;
-    let mut heard = String::new();
-    let mut listen = || {
+    let heard = std::cell::RefCell::new(String::new());
+    let listen = || {
         let mut packet = [0; 4096];
         while let Ok(n) = manager.recv(&mut packet) {
-            heard.push_str(&String::from_utf8_lossy(&packet[..n]));
-            heard.push('\n');
+            heard.borrow_mut().push_str(&format!("{}\n", String::from_utf8_lossy(&packet[..n])));
         }
-        heard.clone()
+        heard.borrow().clone()
     };
     within(PATIENCE, "it is ready", || std::future::ready(listen().contains("READY=1"))).await;
     w.upgrade(DONE).await;
