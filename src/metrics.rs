@@ -374,6 +374,15 @@ impl Metrics {
         }
     }
 
+    /// Forgets a route that is no more. Without that, each name that ever was would be kept.
+    pub fn forget_route(&self, name: &str) {
+        // What was never counted is not there to be removed.
+        for class in CLASSES {
+            let _ = self.requests.remove_label_values(&[name, class]);
+        }
+        let _ = self.request_seconds.remove_label_values(&[name]);
+    }
+
     /// Resolves the handles of an upstream.
     pub fn upstream(&self, name: &str) -> UpstreamMetrics {
         let failures = |cause: Cause| self.upstream_failures.with_label_values(&[name, cause.as_str()]);

@@ -3,6 +3,7 @@
 //! What is read is read on a thread of its own under a deadline, so signals are heard all the while, and
 //! a file system that hangs costs that one reload.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -108,6 +109,7 @@ impl Server {
         steps.into_iter().for_each(|(entrance, steps)| entrance.set(steps));
         self.seats.set(caps(&config));
         self.gateway.metrics.door.observe_certificates(&config.listeners);
+        self.forget_routes(&config);
         self.config = Arc::new(config);
         self.gateway.metrics.reload.ok.inc();
         self.note_config();
@@ -117,6 +119,12 @@ impl Server {
         }
         self.warn_of_config();
         Ok(())
+    }
+
+    fn forget_routes(&self, new: &Config) {
+        let names = |config: &Config| config.routes.routes().iter().map(|r| Arc::clone(&r.name)).collect();
+        let (old, new): (HashSet<Arc<str>>, HashSet<_>) = (names(&self.config), names(new));
+        old.difference(&new).for_each(|name| self.gateway.metrics.forget_route(name));
     }
 
     /// Counts what runs now.
