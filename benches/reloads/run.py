@@ -53,8 +53,8 @@ async def upstream(reader, writer):
             if length:
                 await reader.readexactly(int(length[0].split(b":")[1]))
             writer.write(ANSWER)
-    except (asyncio.IncompleteReadError, ConnectionError):
-        pass
+    except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+        pass  # The gateway closed it, or all is over.
     finally:
         writer.close()
 
