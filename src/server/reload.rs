@@ -113,11 +113,12 @@ impl Server {
         self.config = Arc::new(config);
         self.gateway.metrics.reload.ok.inc();
         self.note_config();
-        tell(&changes);
         for (section, count) in changes.by_section() {
             self.gateway.metrics.reload.changed(section, count);
         }
         self.warn_of_config();
+        // The last word: whoever waits for it finds the rest said and counted.
+        tell(&changes);
         Ok(())
     }
 
